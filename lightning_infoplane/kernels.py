@@ -1,0 +1,169 @@
+r"""Samples to Gram matrices: the Gaussian kernel and the class kernel.
+
+One convention everywhere: :math:`k(x, x') = \exp(-\lVert x - x'\rVert^2 / (2\sigma^2))`, divided by the
+number of samples so that the Gram matrix has trace one. A convolutional layer is C variables, one a feature
+map, whose joint Gram matrix is the Hadamard product of C matrices. That product of Gaussians is a single
+Gaussian of the features scaled by one over their map's bandwidth, so no ``(C, n, n)`` stack is ever built.
+"""
+
+import torch
+from torch import Tensor
+
+from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
+from lightning_infoplane.precision import symmetric_product, upcast, widest_float
+
+__all__ = ["as_maps", "class_gram", "feature_map_gram", "gaussian_gram", "gram"]
+
+# Bytes of one scaled copy of a slice of the maps: large enough for full speed, small beside a real layer.
+_CHUNK_BYTES = 2**25
+
+
+def gram(samples: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
+    r"""Gaussian Gram matrix of one variable.
+
+    .. math:: A_{ij} = \tfrac1n \exp(-\lVert x_i - x_j\rVert^2 / (2\sigma^2))
+
+    Args:
+        samples: ``(..., n, d)``, of any real dtype. Half precision and integers are computed in float32.
+        bandwidth: the rule that gives :math:`\sigma`; ``MedianDistance()`` when left out.
+
+    Returns:
+        ``(..., n, n)`` with trace one.
+
+    Raises:
+        ValueError: if there are fewer than two axes or two samples.
+
+    Source: Sanchez Giraldo, Rao and Príncipe (2015).
+
+    Example:
+        >>> gram(torch.tensor([[0.0], [2.0]], dtype=torch.float64), Fixed(1.0))  # exp(-2) / 2 off the diagonal
+        tensor([[0.5000, 0.0677],
+                [0.0677, 0.5000]], dtype=torch.float64)
+    """
+    if samples.ndim < 2:
+        raise ValueError(
+            f"gram() takes samples of shape (..., n, d), got {tuple(samples.shape)}. "
+            "For n scalars, pass samples.unsqueeze(-1)."
+        )
+    return _gram_of_maps(samples.unsqueeze(-2), bandwidth)
+
+
+def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
+    r"""Joint Gram matrix of the C feature maps of a layer, as one matrix product.
+
+    .. math:: A = \frac{A_1 \circ \dots \circ A_C}{\operatorname{tr}(A_1 \circ \dots \circ A_C)},\qquad
+        A_{ij} = \tfrac1n \exp\Bigl(-\sum_c \lVert x_{ic} - x_{jc}\rVert^2 / (2\sigma_c^2)\Bigr)
+
+    Args:
+        maps: ``(n, C, *spatial)``, a convolution's output; without spatial axes each column is a map.
+        bandwidth: the rule that gives each map its :math:`\sigma_c`; ``MedianDistance()`` when left out.
+
+    Returns:
+        ``(n, n)`` with trace one.
+
+    Raises:
+        ValueError: if there are fewer than two axes or two samples.
+
+    Source: Yu, Wickstrøm, Jenssen and Príncipe, arXiv 1804.06537; the collapse of the product is algebra.
+
+    Example:
+        >>> maps = torch.tensor([[[0.0], [0.0]], [[2.0], [2.0]]], dtype=torch.float64)  # two maps, one product
+        >>> feature_map_gram(maps, Fixed(2.0**0.5))  # exp(-1) * exp(-1) / 2 off the diagonal
+        tensor([[0.5000, 0.0677],
+                [0.0677, 0.5000]], dtype=torch.float64)
+    """
+    if maps.ndim < 2:
+        raise ValueError(f"feature_map_gram() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}.")
+    return _gram_of_maps(as_maps(maps), bandwidth)
+
+
+def class_gram(labels: Tensor) -> Tensor:
+    r"""Gram matrix of the class (delta) kernel, whose entropy is that of the class frequencies.
+
+    .. math:: A_{ij} = \tfrac1n [y_i = y_j]
+
+    Args:
+        labels: ``(..., n)`` integer (or boolean) classes.
+
+    Returns:
+        ``(..., n, n)`` with trace one, float64 where the device has it.
+
+    Raises:
+        ValueError: for floating-point labels, or fewer than one axis.
+
+    Source: the delta kernel as a special case of the functional; the paper uses one-hot and Gaussian.
+
+    Example:
+        >>> class_gram(torch.tensor([7, 7, 3, 7]))[0]
+        tensor([0.2500, 0.2500, 0.0000, 0.2500], dtype=torch.float64)
+    """
+    if labels.is_floating_point() or labels.is_complex():
+        raise ValueError(
+            f"class_gram() takes integer classes, got {labels.dtype}. Convert them with labels.long(), or "
+            "for continuous targets call gram(labels.unsqueeze(-1))."
+        )
+    if labels.ndim < 1:
+        raise ValueError("class_gram() takes labels of shape (..., n), got a single number.")
+    same = labels.unsqueeze(-1) == labels.unsqueeze(-2)
+    return same.to(widest_float(labels.device)) / labels.shape[-1]
+
+
+def gaussian_gram(maps: Tensor, sigma: Tensor) -> Tensor:
+    r"""Joint Gaussian Gram matrix of maps whose bandwidths are already known.
+
+    A bandwidth of zero marks a map that does not vary (a dead channel): it carries no distance.
+
+    Args:
+        maps: ``(..., n, C, d)``.
+        sigma: ``(..., C)``, in the units of the maps.
+
+    Returns:
+        ``(..., n, n)`` with trace one, differentiable in both.
+
+    Example:
+        >>> gaussian_gram(torch.zeros(3, 2, 5), torch.zeros(2)) * 3  # nothing varies: all samples alike
+        tensor([[1., 1., 1.],
+                [1., 1., 1.],
+                [1., 1., 1.]])
+    """
+    weight = torch.where(sigma > 0, 1 / sigma.clamp_min(torch.finfo(sigma.dtype).tiny), 0.0)
+    product = _centred_product(maps, weight)
+    half_square = product.diagonal(dim1=-2, dim2=-1) / 2
+    # -d²/2. Rounding can make a squared distance slightly negative, which would be a kernel above one.
+    exponent = (product - half_square.unsqueeze(-1) - half_square.unsqueeze(-2)).clamp_max(0)
+    return exponent.exp() / maps.shape[-3]
+
+
+def as_maps(activations: Tensor) -> Tensor:
+    """View ``(n, C, *spatial)`` as ``(n, C, d)``, d being one when there are no spatial axes."""
+    return activations.unsqueeze(-1) if activations.ndim == 2 else activations.flatten(2)
+
+
+def _gram_of_maps(maps: Tensor, bandwidth: Bandwidth | None) -> Tensor:
+    """Validate once, find the bandwidths, evaluate the kernel: ``(..., n, C, d)`` to ``(..., n, n)``."""
+    if maps.shape[-3] < 2:
+        raise ValueError(f"a Gram matrix needs at least 2 samples, got {maps.shape[-3]}.")
+    rule = MedianDistance() if bandwidth is None else bandwidth
+    return gaussian_gram(maps, rule(maps))
+
+
+def _centred_product(maps: Tensor, weight: Tensor) -> Tensor:
+    """Inner products of the weighted, centred features, accumulated over slices of the maps.
+
+    Centring first is what keeps float32 alive: distances are differences of these products, and a mean
+    a hundred times the spread would cancel every digit.
+    """
+    n, channels, size = maps.shape[-3:]
+    batch = maps.shape[:-3].numel()
+    step = max(1, _CHUNK_BYTES // max(1, 4 * batch * n * size))
+    product: Tensor | None = None
+    for first in range(0, channels, step):
+        part = maps[..., first : first + step, :]
+        scale = weight[..., first : first + step].unsqueeze(-1).expand(*part.shape[:-3], -1, size)
+        flat, scale = upcast(part.flatten(-2)), scale.flatten(-2).unsqueeze(-2)
+        # One pass over the slice: x·w - mean(x)·w.
+        scaled = torch.addcmul(-flat.mean(-2, keepdim=True) * scale, flat, scale)
+        term = symmetric_product(scaled)
+        product = term if product is None else product + term
+    assert product is not None, "maps have at least one channel"
+    return product

@@ -1,0 +1,68 @@
+"""Numerics shared by the kernels: dtypes, full-precision products and a seeded part of the samples."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["full_float32", "seeded_part", "symmetric_product", "upcast", "widest_float"]
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """Float64, or float32 on the devices that have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def symmetric_product(rows: Tensor) -> Tensor:
+    """``rows @ rows.mT``, computing only the blocks on and above the diagonal (a third less time)."""
+    n, blocks = rows.shape[-2], 8
+    with full_float32(rows.device):
+        if rows.requires_grad or n < 16 * blocks:  # writing into blocks is not differentiable
+            return rows @ rows.mT
+        out = rows.new_empty(*rows.shape[:-2], n, n)
+        edges = [n * i // blocks for i in range(blocks + 1)]
+        for lo, hi in pairwise(edges):
+            strip = rows[..., lo:hi, :] @ rows[..., lo:, :].mT
+            out[..., lo:hi, lo:] = strip
+            out[..., hi:, lo:hi] = strip[..., hi - lo :].mT
+        return out
+
+
+def upcast(values: Tensor) -> Tensor:
+    """Keep float32 and float64, bring everything else (half, bfloat16, integers) to float32."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Compute float32 matrix products in float32, whatever the user asked of the rest of the program.
+
+    ``torch.set_float32_matmul_precision("medium")``, the TF32 flags and an enclosing autocast all turn
+    distances into noise. The flags are process-wide: they are set back before anyone else can look.
+    """
+    flags = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
+    with ExitStack() as undo:
+        if all(hasattr(flag, "fp32_precision") for flag in flags):
+            for flag in flags:
+                undo.callback(_swap_precision, flag, _swap_precision(flag, "ieee"))
+        else:  # torch before 2.9 has one switch for all backends
+            undo.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
+        with torch.autocast(device.type, enabled=False):
+            yield
+
+
+def _swap_precision(backend: Any, value: str) -> str:  # noqa: ANN401 - a module-like object without a type
+    """Set a backend's float32 precision and return what it was."""
+    before: str = backend.fp32_precision
+    backend.fp32_precision = value
+    return before
+
+
+def seeded_part(n: int, size: int, device: torch.device) -> Tensor:
+    """Indices ``(size,)`` of a part of n samples: the same at every call, whatever the global RNG does."""
+    generator = torch.Generator().manual_seed(n)
+    return torch.randperm(n, generator=generator)[:size].sort().values.to(device)
