@@ -9,6 +9,8 @@ from lightning_infoplane.bandwidths import (
     Silverman,
     StandardizedSilverman,
 )
+from lightning_infoplane.callback import MatrixRenyiCallback
+from lightning_infoplane.capture import capture, select_layers
 from lightning_infoplane.entropy import Eigenvalues, Estimate, Solver, joint_gram, renyi_entropy
 from lightning_infoplane.information import (
     PermutationTest,
@@ -20,7 +22,8 @@ from lightning_infoplane.information import (
     permutation_test,
     total_correlation,
 )
-from lightning_infoplane.kernels import class_gram, feature_map_gram, gaussian_gram, gram
+from lightning_infoplane.kernels import class_gram, feature_map_gram, gaussian_gram, gram, map_grams
+from lightning_infoplane.metrics import MatrixRenyiEntropy, MatrixRenyiMutualInformation, MatrixRenyiTotalCorrelation
 from lightning_infoplane.pairs import (
     PairInformation,
     map_pairs,
@@ -28,6 +31,57 @@ from lightning_infoplane.pairs import (
     pair_information,
     redundancy_synergy,
 )
+from lightning_infoplane.plane import InformationPlane, Row
+from lightning_infoplane.probe import Probe
+from lightning_infoplane.schedules import AtEpochs, EveryNEpochs, LogSpacedEpochs, Schedule
 from lightning_infoplane.solvers import Lanczos, Leading
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Alignment",
+    "AtEpochs",
+    "Bandwidth",
+    "Eigenvalues",
+    "Estimate",
+    "EveryNEpochs",
+    "Fixed",
+    "InformationPlane",
+    "Lanczos",
+    "Leading",
+    "LogSpacedEpochs",
+    "MatrixRenyiCallback",
+    "MatrixRenyiEntropy",
+    "MatrixRenyiMutualInformation",
+    "MatrixRenyiTotalCorrelation",
+    "MedianDistance",
+    "NearestNeighbors",
+    "PairInformation",
+    "PermutationTest",
+    "Probe",
+    "Row",
+    "Schedule",
+    "Silverman",
+    "Solver",
+    "StandardizedSilverman",
+    "capture",
+    "class_gram",
+    "conditional_mutual_information",
+    "dpi_gaps",
+    "dual_total_correlation",
+    "feature_map_gram",
+    "gaussian_gram",
+    "gram",
+    "joint_gram",
+    "map_grams",
+    "map_pairs",
+    "mutual_information",
+    "non_redundant_information",
+    "o_information",
+    "pair_information",
+    "permutation_test",
+    "redundancy_synergy",
+    "renyi_entropy",
+    "select_layers",
+    "total_correlation",
+]

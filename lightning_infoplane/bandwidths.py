@@ -97,15 +97,17 @@ class MedianDistance(Bandwidth):
 
 @dataclass(frozen=True)
 class NearestNeighbors(Bandwidth):
-    r"""The mean distance to the k nearest other samples, per map.
+    r"""The mean distance to the k nearest samples that differ, per map.
 
     .. math:: \sigma_c = \frac1{nk} \sum_i \sum_{j \in \mathrm{NN}_k(i)} \lVert x_{ic} - x_{jc}\rVert
+
+    Copies of a sample are no neighbours: a map with few distinct values would otherwise have :math:`\sigma = 0`.
 
     *Scale:* follows the activations. *Saturation:* soon: the product over C maps divides the effective
     bandwidth by √C, so layers with many maps read log₂ n whatever they do.
 
     Args:
-        k: how many neighbours, the sample itself not counted.
+        k: how many neighbours, the sample itself and its copies not counted; all there are when they are fewer.
         freeze: keep the bandwidths of the first measurement.
 
     Source: the rule of the reference code of arXiv 1804.06537, here independent of the samples' order.
@@ -131,8 +133,10 @@ class NearestNeighbors(Bandwidth):
         parts = []
         for first in range(0, channels, step):
             squares = _pairwise_squares(maps[..., first : first + step, :].movedim(-2, -3))
-            nearest = squares.topk(self.k + 1, largest=False).values  # the sample itself comes first, at zero
-            parts.append(nearest.sqrt().sum(-1).mean(-1) / self.k)
+            others = torch.where(squares > 0, squares, torch.inf)
+            nearest = others.topk(self.k, largest=False).values.sqrt()
+            found = nearest.isfinite()
+            parts.append(torch.where(found, nearest, 0.0).sum((-2, -1)) / found.sum((-2, -1)).clamp_min(1))
         return torch.cat(parts, -1)
 
 

@@ -32,6 +32,8 @@ __all__ = [
 # |α - 1| below which log2(Σλ^α)/(1-α) is written with expm1 and log1p: the plain form divides a difference
 # of nearly equal numbers by α - 1. Far from one it is the other way round: log1p(-1 + tiny) loses digits.
 _NEAR_ONE = 0.1
+# Orders whose Σλ^α is a sum over entries of the matrix or of its square: one product instead of a spectrum.
+_CLOSED_FORMS = (2, 3, 4)
 
 
 class Estimate(NamedTuple):
@@ -68,7 +70,7 @@ def renyi_entropy(gram: Tensor, alpha: float = 1.01, solver: "Solver | None" = N
         tensor(3., dtype=torch.float64)
     """
     check_alpha(alpha)
-    check_grams(gram=gram)
+    check_grams(alpha, gram=gram)
     return (solver or Eigenvalues())(gram, alpha)
 
 
@@ -99,9 +101,10 @@ def joint_gram(*grams: Tensor) -> Tensor:
     """
     if not grams:
         raise ValueError("joint_gram() takes one Gram matrix or more, got none.")
-    if len({gram.shape[-2:] for gram in grams}) > 1:
+    sizes = {size for gram in grams for size in gram.shape[-2:]}
+    if len(sizes) > 1 or min(gram.ndim for gram in grams) < 2:
         shapes = ", ".join(str(tuple(gram.shape)) for gram in grams)
-        raise ValueError(f"joint_gram() takes Gram matrices over the same samples, got shapes {shapes}.")
+        raise ValueError(f"joint_gram() takes Gram matrices (..., n, n) over the same samples, got shapes {shapes}.")
     joint = normalize_trace(grams[0])
     for factor in grams[1:]:
         joint = normalize_trace(joint * factor)
@@ -138,18 +141,23 @@ def spectral_entropy(eigenvalues: Tensor, alpha: float) -> Tensor:
     return powers / ((1 - alpha) * math.log(2)) + 0.0  # + 0.0: no "-0." for a constant variable
 
 
-def class_block_spectrum(gram: Tensor, labels: Tensor) -> Tensor:
+def class_block_spectrum(gram: Tensor, labels: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     r"""Spectrum of the joint of Gram matrices with a class kernel, from one small matrix a class.
 
     Once samples are sorted by class, :math:`A \circ Y` is block diagonal, so its spectrum is that of its
-    blocks: exact, and with C balanced classes C² times cheaper.
+    blocks: exact, and with C balanced classes C² times cheaper. Where one class is so large that padding the
+    others to its size would take more room than the whole matrix, the whole matrix is taken.
 
     Args:
-        gram: ``(..., n, n)``, with a constant diagonal (as every Gaussian Gram matrix has).
+        gram: ``(..., n, n)``, trace one.
         labels: ``(n,)`` integer classes.
+        dtype: of the spectrum; ``None`` takes float64 where the device has it.
 
     Returns:
-        ``(..., classes · largest class)`` eigenvalues with sum one; the blocks are padded with zeros.
+        ``(..., m)`` eigenvalues with sum one: the n of the joint and, where blocks are padded, further zeros.
+
+    Raises:
+        ValueError: for labels that are not one integer a sample.
 
     Source: linear algebra.
 
@@ -158,8 +166,17 @@ def class_block_spectrum(gram: Tensor, labels: Tensor) -> Tensor:
         >>> class_block_spectrum(everything_alike, torch.tensor([0, 0, 0, 1])).sort().values[-2:]
         tensor([0.2500, 0.7500], dtype=torch.float64)
     """
+    if labels.is_floating_point() or labels.shape != gram.shape[-1:]:
+        raise ValueError(
+            f"labels: expected {gram.shape[-1]} integer classes, one a sample of the Gram matrix, got "
+            f"{tuple(labels.shape)} of {labels.dtype}. For continuous targets call joint_gram(a, gram(targets))."
+        )
+    dtype = dtype or widest_float(gram.device)
     _, member, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     classes, largest = counts.shape[0], int(counts.max())
+    if classes * largest**2 > len(labels) ** 2:
+        whole: Tensor = torch.linalg.eigvalsh((gram * (labels.unsqueeze(-1) == labels)).to(dtype))
+        return whole
     order = member.argsort(stable=True)
     within = torch.arange(len(labels), device=labels.device) - (counts.cumsum(0) - counts)[member[order]]
     # Row b holds the samples of class b; the padding points at sample 0 and is zeroed below.
@@ -168,7 +185,7 @@ def class_block_spectrum(gram: Tensor, labels: Tensor) -> Tensor:
     real = torch.arange(largest, device=labels.device) < counts.unsqueeze(-1)
     blocks = gram[..., index.unsqueeze(-1), index.unsqueeze(-2)]
     blocks = blocks * (real.unsqueeze(-1) & real.unsqueeze(-2))
-    eigenvalues: Tensor = torch.linalg.eigvalsh(blocks.to(widest_float(gram.device)))
+    eigenvalues: Tensor = torch.linalg.eigvalsh(blocks.to(dtype))
     return eigenvalues.flatten(-2)
 
 
@@ -176,13 +193,22 @@ def class_block_spectrum(gram: Tensor, labels: Tensor) -> Tensor:
 class Solver(ABC):
     """A way from trace-one Gram matrices ``(..., n, n)`` and an order α to bits ``(...)``.
 
-    A new solver is a frozen dataclass with ``__call__``; a stochastic one also offers ``estimate``, which
-    returns an :class:`Estimate` with its standard error.
+    A new solver is a frozen dataclass with ``__call__``; one that is not exact says how far off it is by
+    overriding :meth:`estimate`.
     """
 
     @abstractmethod
     def __call__(self, gram: Tensor, alpha: float) -> Tensor:
         """Entropies in bits."""
+
+    def estimate(self, gram: Tensor, alpha: float) -> Estimate:
+        """Entropies in bits with their standard errors: zero for an exact solver."""
+        bits = self(gram, alpha)
+        return Estimate(bits, torch.zeros_like(bits))
+
+    def with_classes(self, gram: Tensor, labels: Tensor, alpha: float) -> Estimate:
+        """Entropies of the joint with the class kernel of ``labels (n,)``."""
+        return self.estimate(normalize_trace(gram * (labels.unsqueeze(-1) == labels)), alpha)
 
 
 @dataclass(frozen=True)
@@ -207,14 +233,21 @@ class Eigenvalues(Solver):
     def __call__(self, gram: Tensor, alpha: float) -> Tensor:
         """Entropies in bits."""
         matrix = gram.to(self.dtype or widest_float(gram.device))
-        if alpha not in (2, 3, 4):
+        if alpha not in _CLOSED_FORMS:
             eigenvalues = torch.linalg.eigvalsh(matrix)
-            _check_spectrum(eigenvalues, gram.dtype)
+            _check_spectrum(eigenvalues, max(gram.dtype, matrix.dtype, key=_tolerance))
             return spectral_entropy(eigenvalues, alpha)
         with full_float32(gram.device):
             power = matrix if alpha == 2 else matrix @ matrix
             trace = (power * (matrix if alpha == 3 else power)).sum((-2, -1))
         return trace.log2() / (1 - alpha) + 0.0
+
+    def with_classes(self, gram: Tensor, labels: Tensor, alpha: float) -> Estimate:
+        """Entropies of the joint with the class kernel, from the spectra of its diagonal blocks."""
+        if alpha in _CLOSED_FORMS:
+            return super().with_classes(gram, labels, alpha)
+        bits = spectral_entropy(class_block_spectrum(gram, labels, self.dtype), alpha)
+        return Estimate(bits, torch.zeros_like(bits))
 
 
 def check_alpha(alpha: float) -> None:
@@ -229,8 +262,12 @@ def check_alpha(alpha: float) -> None:
         )
 
 
-def check_grams(**grams: Tensor) -> None:
-    """Raise a ``ValueError`` that names the matrix, what it is and what to call instead. Costs one host sync each."""
+def check_grams(alpha: float, **grams: Tensor) -> None:
+    """Raise a ``ValueError`` that names the matrix, what it is and what to call instead. Costs one host sync each.
+
+    Whether eigenvalues are negative shows in the spectrum; where α has a closed form, which needs none, a Cholesky
+    factorization tells.
+    """
     for name, matrix in grams.items():
         if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.is_floating_point():
             raise ValueError(
@@ -257,6 +294,10 @@ def check_grams(**grams: Tensor) -> None:
             )
         if negative > tolerance:
             raise ValueError(f"{name}: a negative diagonal entry ({-negative:.3g}); a Gram matrix has none.")
+        if alpha in _CLOSED_FORMS:
+            shift = tolerance * torch.eye(matrix.shape[-1], dtype=fine.dtype, device=fine.device)
+            if bool(torch.linalg.cholesky_ex(fine + shift).info.any()):
+                _check_spectrum(torch.linalg.eigvalsh(fine), matrix.dtype)
 
 
 def _check_spectrum(eigenvalues: Tensor, dtype: torch.dtype) -> None:

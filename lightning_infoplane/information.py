@@ -20,6 +20,7 @@ __all__ = [
     "dual_total_correlation",
     "mutual_information",
     "o_information",
+    "p_value",
     "permutation_test",
     "shared_bits",
     "total_correlation",
@@ -156,7 +157,7 @@ def dual_total_correlation(*grams: Tensor, alpha: float = 1.01, solver: Solver |
         tensor(1., dtype=torch.float64)
     """
     _, whole, entropy = _parts_and_whole("dual_total_correlation", grams, alpha, solver)
-    without = [entropy(*grams[:i], *grams[i + 1 :]) for i in range(len(grams))]
+    without = [entropy(*grams[:i], *grams[i + 1 :]).expand_as(whole) for i in range(len(grams))]
     return torch.stack(without).sum(0) - (len(grams) - 1) * whole
 
 
@@ -245,6 +246,8 @@ def permutation_test(
     """
     if permutations < 1:
         raise ValueError(f"permutations={permutations}: expected 1 or more; 199 resolve p = 0.005.")
+    if not 0 <= shuffled < len(grams):
+        raise ValueError(f"shuffled={shuffled}: expected the position of one of the {len(grams)} grams, from 0.")
     generator = torch.Generator().manual_seed(seed)
     target, n = grams[shuffled], grams[shuffled].shape[-1]
     value = quantity(*grams)
@@ -254,15 +257,25 @@ def permutation_test(
         mixed = target[..., order, :][..., order]
         chance.append(quantity(*grams[:shuffled], mixed, *grams[shuffled + 1 :]))
     null = torch.stack(chance)
+    return PermutationTest(value, null.mean(0), p_value(value, null))
+
+
+def p_value(value: Tensor, null: Tensor) -> Tensor:
+    """How often chance ``(permutations, ...)`` gives as much as ``value (...)``, the value itself counted in.
+
+    Example:
+        >>> p_value(torch.tensor(1.0), torch.zeros(99))
+        tensor(0.0100)
+    """
     # Rounding must not decide a tie: a shuffle that changes nothing is as large as the value itself.
     as_large = (null >= value - 1e-9).sum(0)
-    return PermutationTest(value, null.mean(0), (1 + as_large).to(value) / (1 + permutations))
+    return (1 + as_large).to(value) / (1 + len(null))
 
 
 def _entropies(alpha: float, solver: Solver | None, **grams: Tensor) -> Callable[..., Tensor]:
     """Check everything once, then entropies of joints without further checks."""
     check_alpha(alpha)
-    check_grams(**grams)
+    check_grams(alpha, **grams)
     solve = solver or Eigenvalues()
     return lambda *factors: solve(joint_gram(*factors), alpha)
 
@@ -276,4 +289,5 @@ def _parts_and_whole(
             f"{name}() takes two Gram matrices or more, got {len(grams)}. For a stack, write {name}(*stack)."
         )
     entropy = _entropies(alpha, solver, **{f"grams[{i}]": gram for i, gram in enumerate(grams)})
-    return torch.stack([entropy(gram) for gram in grams]), entropy(*grams), entropy
+    whole = entropy(*grams)
+    return torch.stack([entropy(gram).expand_as(whole) for gram in grams]), whole, entropy

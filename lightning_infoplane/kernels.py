@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.precision import symmetric_product, upcast, widest_float
 
-__all__ = ["as_maps", "class_gram", "feature_map_gram", "gaussian_gram", "gram"]
+__all__ = ["as_maps", "class_gram", "feature_map_gram", "gaussian_gram", "gram", "map_grams"]
 
 # Bytes of one scaled copy of a slice of the maps: large enough for full speed, small beside a real layer.
 _CHUNK_BYTES = 2**25
@@ -45,7 +45,8 @@ def gram(samples: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
             f"gram() takes samples of shape (..., n, d), got {tuple(samples.shape)}. "
             "For n scalars, pass samples.unsqueeze(-1)."
         )
-    return _gram_of_maps(samples.unsqueeze(-2), bandwidth)
+    maps = samples.unsqueeze(-2)
+    return gaussian_gram(maps, _checked_bandwidths(maps, bandwidth))
 
 
 def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
@@ -74,7 +75,40 @@ def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor
     """
     if maps.ndim < 2:
         raise ValueError(f"feature_map_gram() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}.")
-    return _gram_of_maps(as_maps(maps), bandwidth)
+    parts = as_maps(maps)
+    return gaussian_gram(parts, _checked_bandwidths(parts, bandwidth))
+
+
+def map_grams(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
+    r"""The Gram matrix of every feature map on its own, with the bandwidths that the joint one uses.
+
+    .. math:: (A_c)_{ij} = \tfrac1n \exp(-\lVert x_{ic} - x_{jc}\rVert^2 / (2\sigma_c^2))
+
+    Their ``joint_gram`` is ``feature_map_gram(maps)``. For quantities that compare maps: redundancy,
+    synergy, total correlation. It is the ``(C, n, n)`` stack that nothing else here builds.
+
+    Args:
+        maps: ``(n, C, *spatial)``.
+        bandwidth: the rule that gives each map its :math:`\sigma_c`; ``MedianDistance()`` when left out.
+
+    Returns:
+        ``(C, n, n)``, trace one each.
+
+    Raises:
+        ValueError: if there are fewer than two axes or two samples.
+
+    Source: arXiv 1804.06537.
+
+    Example:
+        >>> map_grams(torch.tensor([[0.0, 5.0], [2.0, 5.0]], dtype=torch.float64), Fixed(1.0))[1]  # a constant map
+        tensor([[0.5000, 0.5000],
+                [0.5000, 0.5000]], dtype=torch.float64)
+    """
+    if maps.ndim < 2:
+        raise ValueError(f"map_grams() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}.")
+    parts = as_maps(maps)
+    sigma = _checked_bandwidths(parts, bandwidth)
+    return gaussian_gram(parts.movedim(1, 0).unsqueeze(-2), sigma.unsqueeze(-1))
 
 
 def class_gram(labels: Tensor) -> Tensor:
@@ -139,12 +173,14 @@ def as_maps(activations: Tensor) -> Tensor:
     return activations.unsqueeze(-1) if activations.ndim == 2 else activations.flatten(2)
 
 
-def _gram_of_maps(maps: Tensor, bandwidth: Bandwidth | None) -> Tensor:
-    """Validate once, find the bandwidths, evaluate the kernel: ``(..., n, C, d)`` to ``(..., n, n)``."""
-    if maps.shape[-3] < 2:
-        raise ValueError(f"a Gram matrix needs at least 2 samples, got {maps.shape[-3]}.")
-    rule = MedianDistance() if bandwidth is None else bandwidth
-    return gaussian_gram(maps, rule(maps))
+def _checked_bandwidths(maps: Tensor, bandwidth: Bandwidth | None) -> Tensor:
+    """Validate once, apply the rule: maps ``(..., n, C, d)`` to bandwidths ``(..., C)``."""
+    n, channels = maps.shape[-3:-1]
+    if n < 2 or channels < 1:
+        raise ValueError(f"a Gram matrix needs at least 2 samples and one map, got {n} samples of {channels} maps.")
+    if maps.is_complex():
+        raise ValueError(f"expected real samples, got {maps.dtype}. Pass torch.view_as_real(samples).flatten(-2).")
+    return (bandwidth or MedianDistance())(maps)
 
 
 def _centred_product(maps: Tensor, weight: Tensor) -> Tensor:

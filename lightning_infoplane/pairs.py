@@ -1,6 +1,5 @@
 r"""Redundancy and synergy among the feature maps of a layer: the partial information decomposition of pairs."""
 
-from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -43,7 +42,9 @@ def map_pairs(maps: int, at_most: int | None = None, seed: int = 0) -> Tensor:
     """
     if maps < 2:
         raise ValueError(f"pairs need at least two feature maps, got {maps}.")
-    pairs = torch.tensor(list(combinations(range(maps), 2)))
+    if at_most is not None and at_most < 1:
+        raise ValueError(f"at_most={at_most}: expected at least one pair, or None for all of them.")
+    pairs = torch.combinations(torch.arange(maps))
     if at_most is None or at_most >= len(pairs):
         return pairs
     chosen = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))[:at_most]
@@ -77,10 +78,18 @@ def pair_information(x: Tensor, maps: Tensor, alpha: float = 1.01, pairs: Tensor
         [0.0, 0.0, 1.0]
     """
     check_alpha(alpha)
-    if maps.ndim != 3:
-        raise ValueError(f"maps: expected a stack of Gram matrices (C, n, n), got {tuple(maps.shape)}.")
-    check_grams(x=x, maps=maps)
+    if maps.ndim != 3 or x.shape != maps.shape[1:]:
+        raise ValueError(
+            f"expected Gram matrices x (n, n) and maps (C, n, n) over the same samples, got {tuple(x.shape)} "
+            f"and {tuple(maps.shape)}. Make the stack with map_grams(activations)."
+        )
+    check_grams(alpha, x=x, maps=maps)
     pairs = map_pairs(len(maps)) if pairs is None else pairs
+    if pairs.ndim != 2 or pairs.shape[-1] != 2 or int(pairs.min()) < 0 or int(pairs.max()) >= len(maps):
+        raise ValueError(
+            f"pairs: expected (P, 2) indices of the {len(maps)} maps, got {tuple(pairs.shape)}. "
+            f"Call map_pairs({len(maps)}, at_most=P)."
+        )
     solver, index = Eigenvalues(), pairs.to(maps.device)
     h_x, alone = solver(x, alpha), solver(maps, alpha)
     told = shared_bits(h_x, alone, solver(joint_gram(x, maps), alpha))

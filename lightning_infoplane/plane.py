@@ -1,0 +1,181 @@
+"""The measuring core: tensors in, rows of bits out, in any loop.
+
+Each activation becomes its Gram matrix at once and is forgotten; when all are in, every spectrum is computed
+once, many in a call, and the quantities are sums of them.
+"""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
+from lightning_infoplane.entropy import Eigenvalues, Solver
+from lightning_infoplane.measurement import Measurement, Settings, Share
+
+__all__ = ["InformationPlane", "Row", "verdicts"]
+
+# Fractions of log2 n beyond which H(T) says more about the kernel than about the layer.
+SATURATED, COLLAPSED = 0.95, 0.05
+# Bits by which I(X;T) must exceed what shuffled pairs give.
+CHANCE_MARGIN = 0.05
+
+
+class Row(NamedTuple):
+    """One number: at which epoch and step, of which layer (empty for the probe itself), which quantity."""
+
+    epoch: int
+    step: int
+    layer: str
+    quantity: str
+    value: float
+
+
+class InformationPlane:
+    """Measures what layers keep of their input and their target, and remembers.
+
+    Args:
+        alpha: the order of the entropy; 1.01 is the paper's.
+        bandwidth: the rule for inputs and layers; ``MedianDistance()`` when left out.
+        target_bandwidth: the rule for targets. Left out, integer targets get the class kernel, so that H(Y)
+            is the entropy of the classes, and continuous ones ``MedianDistance()``; given, integer targets
+            are one-hot vectors under a Gaussian, as in the paper.
+        solver: how entropies are computed; ``Eigenvalues()``, exact, when left out.
+        chance: shuffles averaged for the chance level; 0 turns it off, 20 or more give p-values too.
+        seed: of the shuffles, which are the same at every measurement.
+
+    Example:
+        >>> x, y = torch.eye(8), torch.arange(8) % 2
+        >>> plane = InformationPlane(chance=0)
+        >>> rows = plane.measure(x, y, {"copy": 3 * x})
+        >>> [round(row.value, 6) for row in rows if row.quantity == "H_Y"]  # two equal classes
+        [1.0]
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.01,
+        bandwidth: Bandwidth | None = None,
+        target_bandwidth: Bandwidth | None = None,
+        solver: Solver | None = None,
+        chance: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.settings = Settings(
+            alpha, bandwidth or MedianDistance(), target_bandwidth, solver or Eigenvalues(), chance, seed
+        )
+        self.history: list[Row] = []
+        # Bandwidths of the last measurement by layer: for rules that freeze or smooth theirs.
+        self._sigmas: dict[str, Tensor] = {}
+
+    def __repr__(self) -> str:
+        """The settings."""
+        return f"InformationPlane({self.settings})"
+
+    def measure(
+        self, inputs: Tensor, targets: Tensor | None, layers: Mapping[str, Tensor], epoch: int = 0, step: int = 0
+    ) -> list[Row]:
+        """Measure activations that are all at hand.
+
+        Args:
+            inputs: ``(n, ...)``.
+            targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None to leave out I(T;Y).
+            layers: activations ``(n, C, *spatial)`` (C variables) or ``(n, d)`` (one) by name, in order.
+            epoch: for the rows.
+            step: for the rows.
+
+        Returns:
+            The new rows, which are also appended to ``history``.
+
+        Raises:
+            ValueError: for inputs that are not finite, or fewer than two, or targets of another length.
+        """
+        measurement = self.start(inputs, targets)
+        for name, activation in layers.items():
+            measurement.add(name, activation)
+        return self.finish(measurement, epoch, step)
+
+    def start(self, inputs: Tensor, targets: Tensor | None) -> Measurement:
+        """Begin a measurement to which activations are added one by one, as a hook produces them."""
+        return Measurement(self.settings, inputs, targets, self._sigmas)
+
+    def finish(self, measurement: Measurement, epoch: int = 0, step: int = 0, share: Share | None = None) -> list[Row]:
+        """Evaluate a measurement, append its rows to ``history`` and return them."""
+        values = measurement.evaluate(share or Share())
+        self._sigmas.update(measurement.sigmas)
+        rows = [Row(epoch, step, layer, quantity, value) for (layer, quantity), value in values.items()]
+        self.history.extend(rows)
+        return rows
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the history as CSV, all of it or, should the program die, what was there before."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(Row._fields)
+            writer.writerows(self.history)
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **settings: Any) -> "InformationPlane":  # noqa: ANN401
+        """A plane with the history of a CSV file; ``settings`` are those of the constructor.
+
+        Raises:
+            ValueError: if the file is not such a table.
+        """
+        plane = cls(**settings)
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            if tuple(next(reader, ())) != Row._fields:
+                raise ValueError(f"{path}: expected a table with the columns {', '.join(Row._fields)}.")
+            for line, cells in enumerate(reader, start=2):
+                try:
+                    epoch, step, layer, quantity, value = cells
+                    plane.history.append(Row(int(epoch), int(step), layer, quantity, float(value)))
+                except ValueError:
+                    raise ValueError(f"{path}, line {line}: expected {', '.join(Row._fields)}, got {cells}.") from None
+        return plane
+
+    def state_dict(self) -> dict[str, Any]:
+        """History and bandwidths, as plain Python and tensors."""
+        return {"history": [tuple(row) for row in self.history], "bandwidths": dict(self._sigmas)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a :meth:`state_dict`."""
+        self.history = [Row(*row) for row in state["history"]]
+        self._sigmas = dict(state["bandwidths"])
+
+
+def verdicts(rows: Sequence[Row]) -> dict[str, str]:
+    """What the numbers of one measurement are worth, by layer.
+
+    ``"saturated"``: H(T) above 95 % of log₂ n, so that I(X;T) = H(X) whatever the layer does.
+    ``"collapsed"``: H(T) below 5 % of log₂ n, all samples look alike to the kernel. ``"at chance"``: I(X;T)
+    within 0.05 bits of its value for shuffled pairs. Otherwise ``"ok"``.
+
+    Example:
+        >>> rows = [Row(0, 0, "", "log2_n", 9.0), Row(0, 0, "conv", "H_T", 8.9), Row(0, 0, "conv", "I_XT", 4.0)]
+        >>> verdicts(rows)
+        {'conv': 'saturated'}
+    """
+    table = {(row.layer, row.quantity): row.value for row in rows}
+    limit = table["", "log2_n"]
+    found = {}
+    for layer, quantity in table:
+        if quantity != "H_T":
+            continue
+        entropy, told = table[layer, "H_T"], table[layer, "I_XT"]
+        if entropy > SATURATED * limit:
+            found[layer] = "saturated"
+        elif entropy < COLLAPSED * limit:
+            found[layer] = "collapsed"
+        elif told - table.get((layer, "I_XT_chance"), -float("inf")) < CHANCE_MARGIN:
+            found[layer] = "at chance"
+        else:
+            found[layer] = "ok"
+    return found
