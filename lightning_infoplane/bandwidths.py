@@ -91,7 +91,7 @@ class MedianDistance(Bandwidth):
         wanted = max(_MIN_SAMPLES, int((_MAX_DISTANCES / channels) ** 0.5)) if self.samples is None else self.samples
         part = maps if wanted >= n else maps[..., seeded_part(n, wanted, maps.device), :, :]
         median = _median_of_positive(_pairwise_squares(part.movedim(-2, -3)))
-        live = (median > 0).sum(-1, keepdim=True)
+        live = (median > 0).sum(-1, keepdim=True).to(median)
         return live.sqrt().mul(self.scale).mul(median)
 
 
