@@ -1,0 +1,255 @@
+"""Bandwidth rules: formulas, scale behaviour, order-independence, dead maps, and what `previous` does."""
+
+import math
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from properties import (
+    FLOAT32_BITS,
+    assert_bits,
+    assert_is_a_value,
+    assert_leaves_random_state,
+    assert_order_independent,
+    normal,
+)
+from torch import Tensor
+
+from lightning_infoplane import (
+    Alignment,
+    Bandwidth,
+    Fixed,
+    MedianDistance,
+    NearestNeighbors,
+    Silverman,
+    StandardizedSilverman,
+    class_gram,
+    feature_map_gram,
+    gram,
+    renyi_entropy,
+)
+
+FOLLOWING = [MedianDistance(), NearestNeighbors(), StandardizedSilverman(), Alignment()]
+RULES: list[Bandwidth] = [*FOLLOWING, Silverman(), Fixed(2.0)]
+
+
+def maps_and_target(n: int = 60, channels: int = 3, size: int = 5) -> tuple[Tensor, Tensor]:
+    target = class_gram(torch.arange(n) % 3)
+    return normal(n, channels, size, seed=3) + (torch.arange(n) % 3).reshape(n, 1, 1), target
+
+
+def by_name(rule: object) -> str:
+    return type(rule).__name__
+
+
+@pytest.mark.parametrize("rule", RULES, ids=by_name)
+class TestEveryRule:
+    def test_gives_each_map_a_positive_bandwidth(self, rule: Bandwidth) -> None:
+        maps, target = maps_and_target()
+        sigma = rule(maps, target)
+        assert sigma.shape == (3,)
+        assert bool((sigma > 0).all())
+        assert sigma.dtype == maps.dtype
+
+    def test_does_not_depend_on_the_order_of_samples(self, rule: Bandwidth) -> None:
+        assert_order_independent(rule, *maps_and_target())
+
+    def test_ignores_where_the_data_lie(self, rule: Bandwidth) -> None:
+        maps, target = maps_and_target()
+        torch.testing.assert_close(rule(maps + 100, target), rule(maps, target))
+        torch.testing.assert_close(rule((maps + 100).float(), target).double(), rule(maps, target), rtol=1e-4, atol=0)
+
+    def test_treats_leading_axes_as_a_batch(self, rule: Bandwidth) -> None:
+        maps, target = maps_and_target()
+        batch = torch.stack([maps, 2 * maps.flip(0) + 1])
+        separate = torch.stack([rule(part, target) for part in batch])
+        torch.testing.assert_close(rule(batch, target), separate)
+
+    def test_is_an_immutable_value(self, rule: Bandwidth) -> None:
+        assert_is_a_value(rule)
+        field = next(iter(rule.__dataclass_fields__))
+        with pytest.raises(FrozenInstanceError, match=f"cannot assign to field '{field}'"):
+            setattr(rule, field, 3.0)
+
+    def test_leaves_random_numbers_and_samples_alone(self, rule: Bandwidth) -> None:
+        maps, target = maps_and_target()
+        before = maps.clone()
+        with assert_leaves_random_state():
+            rule(maps, target)
+        assert torch.equal(maps, before)
+
+    def test_is_a_choice_through_which_no_gradient_flows(self, rule: Bandwidth) -> None:
+        maps, target = maps_and_target()
+        assert not rule(maps.requires_grad_(), target).requires_grad
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int32])
+    def test_upcasts(self, rule: Bandwidth, dtype: torch.dtype) -> None:
+        maps, target = maps_and_target()
+        maps = (4 * maps).to(dtype)
+        assert rule(maps, target).dtype == torch.float32
+        torch.testing.assert_close(rule(maps, target).double(), rule(maps.double(), target), rtol=1e-4, atol=0)
+
+    def test_two_samples_are_enough(self, rule: Bandwidth) -> None:
+        rule = NearestNeighbors(k=1) if isinstance(rule, NearestNeighbors) else rule
+        sigma = rule(torch.tensor([0.0, 3.0]).reshape(2, 1, 1), class_gram(torch.tensor([0, 1])))
+        assert float(sigma) > 0
+
+
+@pytest.mark.parametrize("rule", FOLLOWING, ids=by_name)
+class TestRulesThatFollowTheData:
+    @pytest.mark.parametrize("factor", [1e-3, 0.5, 7.0, 1e4])
+    def test_scale_with_the_activations(self, rule: Bandwidth, factor: float) -> None:
+        maps, target = maps_and_target()
+        torch.testing.assert_close(rule(factor * maps, target), factor * rule(maps, target))
+
+    def test_give_a_dead_map_no_distance(self, rule: Bandwidth) -> None:
+        """A constant map changes the joint Gram matrix by nothing, whatever its constant."""
+        maps, target = maps_and_target(channels=1)
+        for dtype in (torch.float64, torch.float32):
+            for constant in (0.0, 0.1, 1e4):
+                dead = torch.full_like(maps, constant)
+                sigma = rule(torch.cat([maps, dead], 1).to(dtype), target)
+                assert bool(sigma.isfinite().all())
+                if not isinstance(rule, Alignment):
+                    assert float(sigma[1]) == 0
+                torch.testing.assert_close(sigma[:1].double(), rule(maps, target), rtol=1e-3, atol=0)
+
+    def test_give_a_constant_layer_zero(self, rule: Bandwidth) -> None:
+        assert bool((rule(torch.full((20, 2, 3), 0.1), class_gram(torch.arange(20) % 2)) == 0).all())
+
+    def test_freeze_keeps_the_first_value(self, rule: Bandwidth) -> None:
+        maps, target = maps_and_target()
+        frozen = type(rule)(freeze=True)  # type: ignore[call-arg]
+        first = frozen(maps, target)
+        torch.testing.assert_close(first, rule(maps, target))
+        assert torch.equal(frozen(10 * maps, target, previous=first), first)
+        assert_is_a_value(frozen)
+
+
+def test_freezing_shows_a_growth_that_the_rule_hides() -> None:
+    maps = normal(50, 3, 4)
+    first = MedianDistance(freeze=True)(maps)
+    following = [float(renyi_entropy(feature_map_gram(scale * maps))) for scale in (1.0, 3.0)]
+    assert_bits(following[0], following[1])
+    frozen = [
+        float(renyi_entropy(feature_map_gram(scale * maps / first.reshape(1, 3, 1), Fixed(1.0)))) for scale in (1, 3)
+    ]
+    assert frozen[1] > frozen[0] + 1
+
+
+# One rule after another: formulas.
+
+
+def test_median_distance_times_the_root_of_the_live_maps() -> None:
+    points = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)  # distances 1, 2, 3
+    one = points.reshape(3, 1, 1)
+    assert_bits(MedianDistance()(one), [2.0])
+    assert_bits(MedianDistance(scale=0.5)(one), [1.0])
+    four = torch.cat([one, 10 * one, torch.zeros_like(one), one], 1)
+    assert_bits(MedianDistance()(four), torch.tensor([2.0, 20.0, 0.0, 2.0]).double() * 3**0.5)
+
+
+@pytest.mark.parametrize("times", [2, 3, 5])
+def test_repeated_samples_do_not_move_the_median(times: int) -> None:
+    maps = normal(12, 2, 3)
+    torch.testing.assert_close(MedianDistance()(maps.repeat(times, 1, 1)), MedianDistance()(maps))
+
+
+def test_the_median_of_a_part_of_the_samples_is_close_and_always_the_same() -> None:
+    maps = normal(600, 8, 4, dtype=torch.float32)
+    part, whole = MedianDistance()(maps), MedianDistance(samples=600)(maps)
+    assert torch.equal(part, MedianDistance()(maps))
+    torch.testing.assert_close(part, whole, rtol=0.05, atol=0)
+    assert not torch.equal(part, whole)
+
+
+def test_median_and_channel_order() -> None:
+    maps = normal(40, 5, 3)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    torch.testing.assert_close(MedianDistance()(maps[:, order]), MedianDistance()(maps)[order])
+
+
+def test_nearest_neighbours_do_not_count_the_sample_itself() -> None:
+    points = torch.tensor([0.0, 1.0, 3.0, 7.0], dtype=torch.float64).reshape(4, 1, 1)
+    assert_bits(NearestNeighbors(k=1)(points), [(1 + 1 + 2 + 4) / 4])
+    assert_bits(NearestNeighbors(k=2)(points), [(1 + 3 + 1 + 2 + 2 + 3 + 4 + 6) / 8])
+
+
+def test_nearest_neighbours_do_not_count_copies() -> None:
+    """With ten copies of each sample, σ = 0 would make a dead map of one that tells two classes apart."""
+    two_values = torch.tensor([0.0, 3.0]).repeat(15).reshape(30, 1, 1)
+    assert_bits(NearestNeighbors(k=10)(two_values), [3.0])
+    overlap = math.exp(-1 / 2)
+    expected = oracle.spectrum_entropy(np.array([1 + overlap, 1 - overlap]) / 2, 1.01)
+    assert_bits(renyi_entropy(gram(two_values.squeeze(-1), NearestNeighbors())), expected, FLOAT32_BITS)
+
+
+def test_nearest_neighbours_in_slices_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = normal(30, 7, 2)
+    whole = NearestNeighbors(k=3)(maps)
+    monkeypatch.setattr("lightning_infoplane.bandwidths._MAX_DISTANCES", 300)
+    torch.testing.assert_close(NearestNeighbors(k=3)(maps), whole)
+
+
+def test_silverman_looks_at_sizes_alone() -> None:
+    for n, channels, size in ((100, 1, 10), (32, 5, 1)):
+        expected = 5 * n ** (-1 / (4 + size))
+        assert_bits(Silverman()(normal(n, channels, size)), [expected] * channels)
+        assert_bits(Silverman(gamma=2.5)(normal(n, channels, size) * 100), [expected / 2] * channels)
+
+
+def test_standardized_silverman() -> None:
+    maps = normal(50, 2, 6) * torch.tensor([1.0, 4.0]).reshape(1, 2, 1)
+    spread = maps.var(0, correction=0).mean(-1).sqrt()
+    assert_bits(StandardizedSilverman(gamma=3)(maps), 3 * spread * 6**0.5 * 50 ** (-1 / 10))
+
+
+class TestAlignment:
+    def test_maximises_the_alignment_with_the_target(self) -> None:
+        maps, target = maps_and_target()
+        sigma = float(Alignment()(maps, target)[0])
+        squares = torch.cdist(maps.flatten(1), maps.flatten(1)).square()
+
+        def alignment(width: float) -> float:
+            kernel = (-squares / (2 * width**2)).exp()
+            return float((kernel * target).sum() / (kernel.norm() * target.norm()))
+
+        best = max(alignment(sigma * 10 ** (step / 10)) for step in range(-20, 21))
+        assert alignment(sigma) > best - 1e-3
+
+    def test_smooths_with_the_value_before(self) -> None:
+        maps, target = maps_and_target()
+        optimum = Alignment()(maps, target)
+        previous = torch.full_like(optimum, 50.0)
+        assert_bits(Alignment(momentum=0.9)(maps, target, previous), 0.9 * 50 + 0.1 * optimum)
+        assert_bits(Alignment(momentum=0)(maps, target, previous), optimum)
+
+    def test_the_labels_choose(self) -> None:
+        """Another labelling, another bandwidth: I(T;Y) is not label-neutral."""
+        maps, target = maps_and_target()
+        other = class_gram(torch.arange(60) // 30)
+        assert float((Alignment()(maps, other) - Alignment()(maps, target)).abs().max()) > 0.01
+
+    def test_asks_for_a_target(self) -> None:
+        with pytest.raises(ValueError, match=r"none were given\. Pass targets to the measurement.*MedianDistance\(\)"):
+            gram(normal(5, 2), Alignment())
+
+
+BAD_FIELDS = [
+    (lambda: MedianDistance(scale=0), r"MedianDistance\(scale=0\): expected a positive, finite number"),
+    (lambda: MedianDistance(samples=1), r"MedianDistance\(samples=1\): a median of distances needs 2 or more"),
+    (lambda: NearestNeighbors(k=0), r"NearestNeighbors\(k=0\): expected a positive, finite number"),
+    (lambda: Silverman(gamma=-1.0), r"Silverman\(gamma=-1\.0\): expected a positive, finite number"),
+    (lambda: StandardizedSilverman(gamma=float("nan")), r"StandardizedSilverman\(gamma=nan\): expected a positive"),
+    (lambda: Alignment(momentum=1.0), r"Alignment\(momentum=1\.0\): expected a number in \[0, 1\)"),
+    (lambda: Fixed(float("inf")), r"Fixed\(sigma=inf\): expected a positive, finite number"),
+    (lambda: NearestNeighbors(k=5)(torch.zeros(5, 1, 1)), r"NearestNeighbors\(k=5\) needs more than 5 samples, got 5"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_FIELDS)
+def test_impossible_fields(call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()  # type: ignore[operator]

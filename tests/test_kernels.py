@@ -1,0 +1,274 @@
+"""Samples to Gram matrices: the fused product, shapes, dead maps, and the float32 traps."""
+
+import resource
+from collections.abc import Callable
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from properties import (
+    assert_bits,
+    assert_is_gram,
+    assert_leaves_random_state,
+    assert_same_gram,
+    normal,
+)
+from torch import Tensor
+
+from lightning_infoplane import (
+    Fixed,
+    MedianDistance,
+    NearestNeighbors,
+    Silverman,
+    StandardizedSilverman,
+    class_gram,
+    feature_map_gram,
+    gaussian_gram,
+    gram,
+    joint_gram,
+    map_grams,
+    renyi_entropy,
+)
+
+SHAPES = st.tuples(st.integers(2, 12), st.integers(1, 6), st.integers(1, 5))
+
+
+@settings(max_examples=40, deadline=None)
+@given(shape=SHAPES, seed=st.integers(0, 2**16), sigma=st.floats(0.3, 5.0))
+def test_fused_gram_is_the_explicit_hadamard_product(shape: tuple[int, int, int], seed: int, sigma: float) -> None:
+    maps = normal(*shape, seed=seed)
+    sigmas = sigma * (1 + torch.arange(shape[1]).double())
+    explicit = oracle.feature_maps(maps.numpy(), sigmas.tolist())
+    assert_same_gram(gaussian_gram(maps, sigmas), torch.from_numpy(explicit))
+    assert_same_gram(
+        joint_gram(*(gram(maps[:, c], Fixed(float(s))) for c, s in enumerate(sigmas))), torch.from_numpy(explicit)
+    )
+
+
+@pytest.mark.parametrize(
+    "rule", [MedianDistance(), NearestNeighbors(3), Silverman(), StandardizedSilverman(), Fixed(3.0)]
+)
+def test_feature_map_gram_is_the_joint_of_its_maps(rule: MedianDistance) -> None:
+    layer = normal(30, 5, 3, 4)
+    assert_same_gram(feature_map_gram(layer, rule), joint_gram(*map_grams(layer, rule)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(2, 15), d=st.integers(1, 6), seed=st.integers(0, 2**16), sigma=st.floats(0.3, 5.0))
+def test_gram_is_the_definition(n: int, d: int, seed: int, sigma: float) -> None:
+    samples = normal(n, d, seed=seed)
+    assert_same_gram(gram(samples, Fixed(sigma)), torch.from_numpy(oracle.gaussian(samples.numpy(), sigma)))
+
+
+@pytest.mark.parametrize("channels", [154, 400])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_underflow_with_many_channels(channels: int, dtype: torch.dtype) -> None:
+    """A product of trace-one matrices without the factor n is exactly zero at 154 maps in float64, 22 in float32."""
+    layer = normal(128, channels, 2, dtype=dtype)
+    fused, product = feature_map_gram(layer), joint_gram(*map_grams(layer))
+    assert_is_gram(fused)
+    assert_same_gram(product, fused, 1e-4 if dtype == torch.float32 else 1e-12)
+    assert 1 < float(renyi_entropy(product)) < 7
+
+
+@pytest.mark.parametrize("offset", [0.0, 10.0, 100.0])
+def test_float32_survives_a_mean_of_a_hundred_spreads(offset: float) -> None:
+    layer = (normal(256, 8, 5, seed=4) + offset).float()
+    expected = renyi_entropy(feature_map_gram(layer.double()))
+    assert_bits(renyi_entropy(feature_map_gram(layer)), expected, 2e-4)
+    assert_bits(renyi_entropy(gram(layer.flatten(1))), renyi_entropy(gram(layer.double().flatten(1))), 2e-4)
+
+
+def test_distances_are_never_negative() -> None:
+    samples = (normal(50, 3, seed=5) * 1e-4 + 100).float().repeat(3, 1)
+    kernel = gram(samples, Fixed(1e-4)) * 150
+    assert float(kernel.max()) <= 1
+    assert_bits(kernel.diagonal(), torch.ones(150), 0)
+
+
+def test_memory_stays_at_n_squared() -> None:
+    """All pairwise differences of this layer would be 27 GB; it is measured in some tens of MB."""
+    layer = torch.zeros(1300, 64, 1, 63)
+    layer[torch.arange(1300), torch.arange(1300) % 64] = 1.0
+    pairs_bytes = 4 * 1300**2 * 64 * 63
+    assert pairs_bytes > 20e9
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    matrix = feature_map_gram(layer)
+    peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert peak < 0.5e9
+    assert matrix.shape == (1300, 1300)
+
+
+def test_slices_of_maps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = normal(20, 7, 3)
+    whole = feature_map_gram(layer)
+    monkeypatch.setattr("lightning_infoplane.kernels._CHUNK_BYTES", 4 * 20 * 3 * 2)  # two maps at a time
+    assert_same_gram(feature_map_gram(layer), whole)
+
+
+# Invariances
+
+
+@pytest.mark.parametrize("build", [gram, lambda s, rule: feature_map_gram(s.unsqueeze(1), rule)], ids=["gram", "maps"])
+class TestInvariance:
+    def test_permuting_samples_permutes_the_matrix(self, build: Callable[..., Tensor]) -> None:
+        samples, order = normal(25, 4), torch.randperm(25, generator=torch.Generator().manual_seed(1))
+        rule = MedianDistance()
+        assert_same_gram(build(samples[order], rule), build(samples, rule)[order][:, order])
+
+    def test_rotation_and_shift_of_features(self, build: Callable[..., Tensor]) -> None:
+        samples = normal(25, 4)
+        turned = samples @ torch.linalg.qr(normal(4, 4, seed=9)).Q + normal(4, seed=8)
+        for rule in (MedianDistance(), NearestNeighbors(5), Fixed(1.5), StandardizedSilverman()):
+            assert_same_gram(build(turned, rule), build(samples, rule))
+
+    def test_units(self, build: Callable[..., Tensor]) -> None:
+        """(x, σ) → (cx, cσ), which rules that follow the data do by themselves."""
+        samples = normal(25, 4)
+        for factor in (1e-3, 1000.0):
+            assert_same_gram(build(factor * samples, Fixed(2 * factor)), build(samples, Fixed(2.0)))
+            assert_same_gram(build(factor * samples, MedianDistance()), build(samples, MedianDistance()))
+
+    @pytest.mark.parametrize("rule", [MedianDistance(), Fixed(2.0)])
+    @pytest.mark.parametrize("times", [2, 5])
+    @pytest.mark.parametrize("alpha", [1, 1.01, 2, 2.5])
+    def test_repeating_every_sample(
+        self, build: Callable[..., Tensor], rule: MedianDistance, times: int, alpha: float
+    ) -> None:
+        samples = normal(11, 4)
+        repeated = build(samples.repeat_interleave(times, 0), rule)
+        assert_bits(renyi_entropy(repeated, alpha), renyi_entropy(build(samples, rule), alpha))
+
+
+# What real layers look like
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(17, 4), (17, 3, 9), (17, 3, 5, 7), (17, 2, 3, 4, 5), (2, 3, 4, 4), (3, 1, 1, 1)],
+    ids=["linear", "conv1d", "conv2d", "conv3d", "two samples", "one number a sample"],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_layers_of_any_rank(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    layer = normal(*shape, dtype=dtype)
+    matrix = feature_map_gram(layer)
+    assert_is_gram(matrix)
+    n, channels = shape[:2]
+    flat = layer.reshape(n, channels, -1)
+    explicit = oracle.feature_maps(flat.numpy(), MedianDistance()(flat).tolist())
+    assert_same_gram(matrix, torch.from_numpy(explicit), 1e-5 if dtype == torch.float32 else 1e-12)
+
+
+def test_tokens_are_maps() -> None:
+    tokens = normal(20, 6, 8)  # (n, tokens, d): each token position is one variable
+    assert_same_gram(feature_map_gram(tokens), joint_gram(*map_grams(tokens)))
+
+
+def test_memory_layout_does_not_matter() -> None:
+    layer = normal(16, 4, 6, 6, dtype=torch.float32)
+    expected = feature_map_gram(layer)
+    strided = torch.empty(16, 8, 6, 12)[:, ::2, :, ::2].copy_(layer)
+    assert not strided.is_contiguous()
+    for same in (layer.to(memory_format=torch.channels_last), strided, layer.mT.contiguous().mT):
+        assert_same_gram(feature_map_gram(same), expected, 1e-5)
+        assert_same_gram(gram(same.flatten(1).T.contiguous().T), gram(layer.flatten(1)), 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e4])
+def test_dead_maps_change_nothing(dtype: torch.dtype, constant: float) -> None:
+    layer = normal(30, 3, 5, dtype=dtype)
+    dead = torch.full((30, 40, 5), constant, dtype=dtype)
+    for rule in (MedianDistance(), NearestNeighbors(4), StandardizedSilverman(), Fixed(2.0)):
+        assert_same_gram(feature_map_gram(torch.cat([layer, dead], 1), rule), feature_map_gram(layer, rule), 2e-5)
+
+
+@pytest.mark.parametrize(
+    "rule", [MedianDistance(), NearestNeighbors(4), Silverman(), StandardizedSilverman(), Fixed(1.0)]
+)
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e4])
+def test_a_constant_layer_has_no_entropy(rule: MedianDistance, constant: float) -> None:
+    matrix = feature_map_gram(torch.full((20, 3, 4), constant), rule)
+    assert_same_gram(matrix, torch.full((20, 20), 1 / 20), 1e-6)
+    for alpha in (1, 1.01, 2, 2.5, float("inf")):
+        assert_bits(renyi_entropy(matrix, alpha), 0.0, 1e-5)
+
+
+def test_leading_axes_are_batches() -> None:
+    batch = normal(2, 3, 10, 4)
+    matrices = gram(batch)
+    assert matrices.shape == (2, 3, 10, 10)
+    assert_same_gram(matrices[1, 2], gram(batch[1, 2]))
+    labels = torch.arange(12).reshape(2, 6) % 4
+    assert_same_gram(class_gram(labels)[1], class_gram(labels[1]))
+
+
+def test_samples_without_features_are_all_alike() -> None:
+    assert_same_gram(gram(torch.zeros(4, 0), Fixed(1.0)), torch.full((4, 4), 0.25))
+
+
+@pytest.mark.parametrize("labels", [[3, 3, -1, 7], [0, 0, 0, 0], [0, 1, 2, 3], [True, False, True, True]])
+def test_class_gram_is_the_definition(labels: list[int]) -> None:
+    assert_same_gram(class_gram(torch.tensor(labels)), torch.from_numpy(oracle.classes(labels)), 0)
+
+
+def test_one_hot_labels_and_a_narrow_gaussian_are_the_class_kernel() -> None:
+    labels = torch.tensor([0, 1, 2, 1, 1])
+    assert_same_gram(gram(torch.nn.functional.one_hot(labels).double(), Fixed(0.01)), class_gram(labels))
+
+
+def test_random_numbers_and_inputs_are_left_alone() -> None:
+    layer = normal(30, 4, 3)
+    before = layer.clone()
+    with assert_leaves_random_state():
+        feature_map_gram(layer)
+        map_grams(layer)
+        gram(layer.flatten(1), NearestNeighbors())
+        class_gram(torch.arange(4))
+    assert torch.equal(layer, before)
+
+
+BAD_INPUT: list[tuple[Callable[[], Tensor], str]] = [
+    (lambda: gram(torch.zeros(5)), r"samples of shape \(\.\.\., n, d\), got \(5,\).*pass samples\.unsqueeze\(-1\)"),
+    (lambda: gram(torch.zeros(1, 5)), r"at least 2 samples and one map, got 1 samples of 1 maps"),
+    (lambda: feature_map_gram(torch.zeros(5)), r"maps of shape \(n, C, \*spatial\), got \(5,\)"),
+    (lambda: feature_map_gram(torch.zeros(1, 3, 2)), r"at least 2 samples and one map, got 1 samples of 3 maps"),
+    (lambda: feature_map_gram(torch.zeros(4, 0, 2)), r"at least 2 samples and one map, got 4 samples of 0 maps"),
+    (lambda: map_grams(torch.zeros(5)), r"maps of shape \(n, C, \*spatial\), got \(5,\)"),
+    (lambda: map_grams(torch.zeros(1, 3, 2)), r"at least 2 samples and one map, got 1 samples of 3 maps"),
+    (
+        lambda: gram(torch.zeros(4, 2, dtype=torch.complex64)),
+        r"expected real samples, got torch\.complex64\. Pass torch\.view_as_real\(samples\)\.flatten\(-2\)",
+    ),
+    (
+        lambda: class_gram(torch.tensor([0.0, 1.0])),
+        r"integer classes, got torch\.float32\. Convert them with labels\.long\(\), or .* gram\(labels\.unsqueeze\(-1\)\)",
+    ),
+    (lambda: class_gram(torch.tensor(3)), r"labels of shape \(\.\.\., n\), got a single number"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD_INPUT)
+def test_bad_input(call: Callable[[], Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_bad_numbers_are_found_before_they_become_bits(bad: float) -> None:
+    samples = normal(10, 3)
+    samples[2, 1] = bad
+    for matrix in (gram(samples), gram(samples, Fixed(1.0)), feature_map_gram(samples)):
+        with pytest.raises(
+            ValueError, match=r"gram: contains NaN or infinite values\. Check the samples with torch\.isfin"
+        ):
+            renyi_entropy(matrix)
+
+
+def test_the_oracle_agrees_with_itself() -> None:
+    """Its entropy of a known spectrum, so that it may judge others."""
+    assert oracle.entropy(np.eye(8) / 8, 2) == pytest.approx(3)
+    assert oracle.spectrum_entropy(np.array([0.5, 0.25, 0.25, 0.0]), 1) == pytest.approx(1.5)

@@ -1,0 +1,157 @@
+"""Full float32 products whatever the program around asks for, and nothing left behind."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from properties import assert_bits, assert_leaves_random_state, assert_same_gram, normal
+from torch import Tensor
+
+from lightning_infoplane import (
+    Eigenvalues,
+    Fixed,
+    Lanczos,
+    Leading,
+    MedianDistance,
+    class_gram,
+    feature_map_gram,
+    gram,
+    mutual_information,
+    renyi_entropy,
+)
+from lightning_infoplane.precision import full_float32, seeded_part, symmetric_product, upcast
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=["medium", "high", "allow_tf32"])
+def reckless(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What Lightning users set: a low precision, by either switch, and bfloat16 autocast. Yields the precision."""
+    if request.param == "allow_tf32":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    else:
+        torch.set_float32_matmul_precision(request.param)  # also sets the TF32 flag
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        yield torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+
+
+def offset_layer(n: int = 200) -> Tensor:
+    """A layer whose mean is a hundred times its spread."""
+    return normal(n, 6, 4, 4, seed=1) + 100
+
+
+@pytest.mark.parametrize("alpha", [1, 1.01, 2, 3, 4])
+def test_reckless_float32_gives_the_float64_bits(reckless: str, alpha: float) -> None:
+    maps = offset_layer()
+    inputs = gram(maps.flatten(1)[:, :20])
+    exact = mutual_information(inputs, feature_map_gram(maps), alpha)
+    hurried = mutual_information(gram(maps.float().flatten(1)[:, :20]), feature_map_gram(maps.float()), alpha)
+    assert hurried.dtype == torch.float64
+    assert_bits(hurried, exact, 1e-3)
+
+
+@pytest.mark.parametrize("solver", [Eigenvalues(), Eigenvalues(torch.float32), Lanczos(steps=30), Leading(rank=100)])
+@pytest.mark.parametrize("alpha", [1.01, 3])
+def test_reckless_settings_do_not_reach_the_solvers(
+    reckless: str, solver: Eigenvalues | Lanczos | Leading, alpha: float
+) -> None:
+    matrix = feature_map_gram(offset_layer().float())
+    assert matrix.dtype == torch.float32
+    assert_bits(solver(matrix, alpha), solver(matrix.double(), alpha), 1e-3)
+
+
+def test_flags_and_autocast_are_set_back(reckless: str) -> None:
+    layer = offset_layer(20).float()
+    mutual_information(gram(layer.flatten(1)), feature_map_gram(layer), solver=Lanczos())
+    assert torch.get_float32_matmul_precision() == reckless
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.is_autocast_enabled("cpu")
+    assert (layer.flatten(1) @ layer.flatten(1).mT).dtype == torch.bfloat16
+
+
+def test_flags_are_set_back_after_an_exception(reckless: str) -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), full_float32(CPU):
+        raise RuntimeError("on purpose")
+    assert torch.get_float32_matmul_precision() == reckless
+    assert torch.backends.cuda.matmul.allow_tf32
+
+
+def test_inside_products_are_float32() -> None:
+    rows = offset_layer(64).float().flatten(1)
+    expected = rows @ rows.mT
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16), full_float32(CPU):
+            assert torch.equal(rows @ rows.mT, expected)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+NEW_FLAGS = """
+import torch
+from lightning_infoplane import gram, renyi_entropy, Fixed
+
+backends = torch.backends
+parts = backends, backends.cuda.matmul, backends.cudnn, backends.mkldnn, backends.mkldnn.matmul
+samples = torch.arange(600.0).reshape(30, 20).sin() + 100
+exact = renyi_entropy(gram(samples.double(), Fixed(2.0)))
+for part, precision in [(parts[1], "tf32"), (parts[4], "bf16"), (parts[3], "bf16"), (parts[0], "tf32")]:
+    part.fp32_precision = precision
+    before = [part.fp32_precision for part in parts]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hurried = renyi_entropy(gram(samples, Fixed(2.0)))
+    assert abs(float(hurried - exact)) < 1e-3, (hurried, exact)
+    assert [part.fp32_precision for part in parts] == before
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
+def test_flags_of_the_new_interface_are_set_back() -> None:
+    """In a process of its own: torch forbids to mix the two interfaces, and the flags are process-wide."""
+    done = subprocess.run([sys.executable, "-c", NEW_FLAGS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
+def test_every_real_dtype_is_computed_in_float32(dtype: torch.dtype) -> None:
+    samples = (normal(40, 5) * 3).abs().to(dtype)
+    matrix = gram(samples, Fixed(2.0))
+    assert matrix.dtype == torch.float32
+    assert_same_gram(matrix, gram(samples.double(), Fixed(2.0)), 1e-5)
+    assert_bits(renyi_entropy(matrix), renyi_entropy(gram(samples.double(), Fixed(2.0))), 2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_activations_of_any_rule(dtype: torch.dtype) -> None:
+    layer = (normal(40, 3, 4, 4) + 10).to(dtype)
+    assert_same_gram(feature_map_gram(layer), feature_map_gram(layer.double()), 1e-4)
+    assert MedianDistance()(layer.flatten(2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("n", [2, 3, 127, 128, 129, 200])
+def test_a_symmetric_product_is_the_product(n: int) -> None:
+    rows = normal(2, n, 7)
+    product = symmetric_product(rows)
+    torch.testing.assert_close(product, rows @ rows.mT, atol=1e-13, rtol=1e-13)
+    torch.testing.assert_close(symmetric_product(rows.clone().requires_grad_()).detach(), product)
+
+
+def test_floats_stay_what_they_are() -> None:
+    assert upcast(torch.ones(1, dtype=torch.float64)).dtype == torch.float64
+    assert upcast(torch.ones(1)).dtype == torch.float32
+
+
+def test_a_seeded_part_is_the_same_every_time() -> None:
+    with assert_leaves_random_state():
+        part = seeded_part(100, 30, CPU)
+    assert torch.equal(part, seeded_part(100, 30, CPU))
+    assert len(part.unique()) == 30
+    assert int(part.max()) < 100
+
+
+def test_the_class_kernel_is_exact() -> None:
+    """As matrices of zeros and ones are: float64 even where the activations are half precision."""
+    assert class_gram(torch.tensor([0, 1], dtype=torch.uint8)).dtype == torch.float64
