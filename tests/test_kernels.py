@@ -245,7 +245,7 @@ BAD_INPUT: list[tuple[Callable[[], Tensor], str]] = [
     ),
     (
         lambda: class_gram(torch.tensor([0.0, 1.0])),
-        r"integer classes, got torch\.float32\. Convert them with labels\.long\(\), or .* gram\(labels\.unsqueeze\(-1\)\)",
+        r"integer classes, got torch\.float32\. Convert them with labels\.long\(\), or .* gram\(labels\.unsqueeze",
     ),
     (lambda: class_gram(torch.tensor(3)), r"labels of shape \(\.\.\., n\), got a single number"),
 ]
