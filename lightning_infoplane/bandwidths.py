@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ class Bandwidth(ABC):
     A new rule is a frozen dataclass that implements :meth:`bandwidths`. A rule holds no state: whoever measures
     the same layer again passes the bandwidths of the time before as ``previous``.
     """
+
+    #: Whether the rule looks at the target's Gram matrix.
+    needs_target: ClassVar[bool] = False
 
     @torch.no_grad()
     def __call__(self, maps: Tensor, target: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
@@ -233,6 +237,8 @@ class Alignment(Bandwidth):
         >>> bool(Alignment()(apart, target=class_gram(labels)) < 2)  # small enough to tell the classes apart
         True
     """
+
+    needs_target: ClassVar[bool] = True
 
     momentum: float = 0.9
     freeze: bool = False

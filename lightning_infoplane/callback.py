@@ -1,24 +1,29 @@
-"""The Lightning callback: when to measure, on which ranks, where the numbers go, what a checkpoint keeps."""
+"""The Lightning callback: when to measure, where the numbers go, what a checkpoint keeps. No formula."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as lp
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
+from tqdm.auto import tqdm
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.capture import LayerSpec, capture, isolated_rng, select_layers, undisturbed
+from lightning_infoplane.capture import LayerSpec, isolated_rng, select_layers
 from lightning_infoplane.entropy import Eigenvalues, Solver
-from lightning_infoplane.loggers import log_key, log_scalars
-from lightning_infoplane.measurement import Measurement, Share
+from lightning_infoplane.loaders import draw_from_trainer, to_model
+from lightning_infoplane.loggers import log_figure, log_key, log_scalars
+from lightning_infoplane.measurement import Measurement
+from lightning_infoplane.observe import observe
 from lightning_infoplane.plane import InformationPlane, Row, verdicts
-from lightning_infoplane.probe import Probe, draw_probe
+from lightning_infoplane.plots import plot_depth, plot_plane
+from lightning_infoplane.probe import Probe
+from lightning_infoplane.ranks import agree, share_over_ranks
 from lightning_infoplane.schedules import EveryNEpochs, Schedule
 
 __all__ = ["MatrixRenyiCallback"]
@@ -32,14 +37,14 @@ else:
 
 
 # In the history, for pictures that have nothing but the table; a chart of a constant would be noise in a logger.
-_NOT_LOGGED = {"log2_n"}
+_NOT_LOGGED = "log2_n"
 
 _REMEDIES = {
     "saturated": "H(T) is {share:.0%} of log2 n, so I(X;T) equals H(X) whatever the layer does. "
     "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
     "collapsed": "H(T) is {share:.0%} of log2 n: to the kernel all samples look alike (a dead layer?). "
-    "Use a smaller bandwidth, such as MedianDistance(scale=0.5), if its activations do vary.",
-    "at chance": "I(X;T) is no larger than for shuffled pairs: the curve says nothing about the input. "
+    "If its activations do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
+    "at chance": "I(X;T) is no larger than for shuffled pairs, so the curve says nothing about the input. "
     "Use a larger probe or another bandwidth.",
 }
 
@@ -58,9 +63,11 @@ class MatrixRenyiCallback(_Callback):
         layers: ``"conv"``, ``"linear"``, ``"all"`` (every module without children), a name, a glob, a module
             type, a callable ``(name, module) -> bool``, or a sequence of these.
         probe: how many samples to draw, stratified by class; a ``Probe``; or a pair ``(inputs, targets)``.
-        probe_from: which data to draw from, ``"val"`` or ``"train"``.
+        probe_from: ``"val"``, ``"train"`` or both; with both, keys start with ``train/`` or ``val/``.
         every_n_epochs: how often to measure.
         schedule: which epochs to measure, instead of ``every_n_epochs``.
+        every_n_train_steps: measure every so many optimizer steps, instead of at epochs. Such values go straight
+            to the loggers, so they cannot be monitored.
         alpha: the order of the entropy.
         bandwidth: the kernel's bandwidth rule for inputs and layers.
         target_bandwidth: a Gaussian for the targets instead of the class kernel.
@@ -68,7 +75,12 @@ class MatrixRenyiCallback(_Callback):
         measure_at_start: also measure the untrained network, at step 0.
         chance: shuffles averaged for the chance level; 0 turns it off, 20 or more give p-values.
         forward_fn: called as ``forward_fn(module, inputs)`` instead of ``module(inputs)``.
-        log_prefix: put before every key, such as ``"infoplane/"``; tells several callbacks apart.
+        figures: also draw the information plane and the depth profile, into loggers or as PNG.
+        name: tells several callbacks on one Trainer apart: in keys, file names and checkpoints.
+        log_prefix: put before every key; ``"{name}/"`` when left out.
+        prog_bar: show progress during a measurement.
+        probe_batch_size: send the probe through the network in pieces of this size. Its activations are then
+            held on the CPU until the last piece is through.
         seed: of the probe and the shuffles.
         on_probe_change: what to do on resuming with a probe of other samples: ``"error"`` or ``"warn"``.
         raise_on_error: end the training when a measurement fails, instead of going on with a warning.
@@ -85,9 +97,10 @@ class MatrixRenyiCallback(_Callback):
         self,
         layers: LayerSpec | Sequence[LayerSpec] = "conv",
         probe: int | Probe | tuple[Tensor, Tensor | None] = 512,
-        probe_from: Literal["val", "train"] = "val",
+        probe_from: Literal["val", "train"] | Sequence[Literal["val", "train"]] = "val",
         every_n_epochs: int = 1,
         schedule: Schedule | None = None,
+        every_n_train_steps: int | None = None,
         alpha: float = 1.01,
         bandwidth: Bandwidth = MedianDistance(),
         target_bandwidth: Bandwidth | None = None,
@@ -95,27 +108,32 @@ class MatrixRenyiCallback(_Callback):
         measure_at_start: bool = True,
         chance: int = 1,
         forward_fn: Callable[[nn.Module, Any], Any] | None = None,
-        log_prefix: str = "",
+        figures: bool = True,
+        name: str = "",
+        log_prefix: str | None = None,
+        prog_bar: bool = False,
+        probe_batch_size: int | None = None,
         seed: int = 0,
         on_probe_change: Literal["error", "warn"] = "error",
         raise_on_error: bool = False,
     ) -> None:
         super().__init__()
-        if probe_from not in ("val", "train"):
-            raise ValueError(f"probe_from={probe_from!r}: expected 'val' or 'train'.")
-        if isinstance(probe, int) and probe < 2:
-            raise ValueError(f"probe={probe}: a probe needs at least 2 samples. Some hundred give useful numbers.")
-        self.layers, self.probe_from, self.forward_fn = layers, probe_from, forward_fn
+        self.sources = [probe_from] if isinstance(probe_from, str) else list(probe_from)
+        _check_arguments(self.sources, probe, every_n_epochs, schedule, every_n_train_steps, probe_batch_size)
+        self.layers, self.forward_fn = layers, forward_fn
         self.schedule = schedule or EveryNEpochs(every_n_epochs)
-        self.measure_at_start, self.log_prefix = measure_at_start, log_prefix
+        self.every_n_train_steps, self.measure_at_start = every_n_train_steps, measure_at_start
+        self.figures, self.prog_bar, self.probe_batch_size = figures, prog_bar, probe_batch_size
+        self.name, self.log_prefix = name, (f"{name}/" if name else "") if log_prefix is None else log_prefix
         self.seed, self.on_probe_change, self.raise_on_error = seed, on_probe_change, raise_on_error
         self.plane = InformationPlane(alpha, bandwidth, target_bandwidth, solver, chance, seed)
         self._wanted = Probe(*probe) if isinstance(probe, tuple) else probe
-        self._probe: Probe | None = None
-        self._fingerprint: str | None = None  # of the probe of the run, also the one a checkpoint was made in
+        self._probes: dict[str, Probe] = {}
+        self._fingerprints: dict[str, str] = {}  # also those of the run a checkpoint was made in
         self._modules: dict[str, nn.Module] = {}
         self._metrics: dict[str, MeanMetric] = {}
         self._said: set[str] = set()
+        self._started, self._seconds, self._count = 0.0, 0.0, 0
 
     @property
     def history(self) -> list[Row]:
@@ -124,10 +142,10 @@ class MatrixRenyiCallback(_Callback):
 
     @property
     def state_key(self) -> str:
-        """Two callbacks with different prefixes keep their states apart."""
-        return self._generate_state_key(log_prefix=self.log_prefix)
+        """Callbacks with different names keep their states apart."""
+        return self._generate_state_key(name=self.name)
 
-    # ----------------------------------------------------------------------------------------- Lightning's hooks
+    # ---------------------------------------------------------------------------------------- Lightning's hooks
 
     def on_fit_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Find the layers, so that a misspelt name ends the run here."""
@@ -135,20 +153,31 @@ class MatrixRenyiCallback(_Callback):
 
     def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Draw the probe and measure the untrained network; a resumed run has done so already."""
-        self._probe = self._make_probe(trainer)
-        self._check_fingerprint(self._probe.fingerprint())
-        if self._probe.targets is None:
+        self._started, self._seconds, self._count = time.monotonic(), 0.0, 0
+        self._probes = self._make_probes(trainer, pl_module)
+        self._check_fingerprints()
+        if any(probe.targets is None for probe in self._probes.values()):
             self._say_once("targets", "the probe has no targets: I(T;Y) is left out.")
         if self.measure_at_start and trainer.global_step == 0:
-            values = self._measure(trainer, pl_module, epoch=0, step=0)
             # pl_module.log would write these at the end of the first epoch.
-            log_scalars(trainer.loggers, values, step=0, epoch=0)
+            log_scalars(trainer.loggers, self._measure(trainer, pl_module, epoch=0, step=0), step=0, epoch=0)
+
+    def on_train_batch_end(
+        self, trainer: lp.Trainer, pl_module: lp.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Measure every n optimizer steps; a batch that only accumulates gradients is none."""
+        if self.every_n_train_steps is None or trainer.fit_loop._should_accumulate():
+            return
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # counts this one only after this hook
+        if (step + 1) % self.every_n_train_steps == 0:
+            values = self._measure(trainer, pl_module, trainer.current_epoch, step)
+            log_scalars(trainer.loggers, values, step, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Measure if the schedule says so, and log through the module."""
         epoch = trainer.current_epoch + 1
         last = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
-        if not self.schedule(epoch, last):
+        if self.every_n_train_steps is not None or not self.schedule(epoch, last):
             return
         # The step at which Lightning itself writes epoch-end values; global_step is one larger, and counts
         # twice with two optimizers.
@@ -164,53 +193,46 @@ class MatrixRenyiCallback(_Callback):
             pl_module.log(key, metric, on_step=False, on_epoch=True, metric_attribute=key)
 
     def on_train_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
-        """Let go of the model and of the probe on the device."""
-        self._modules, self._probe = {}, None
+        """Say what it cost; let go of the model and of the probe on the device."""
+        total = time.monotonic() - self._started
+        rank_zero_info(
+            f"MatrixRenyiCallback: {self._count} measurements took {self._seconds:.1f} s, "
+            f"{self._seconds / max(total, 1e-9):.0%} of the training time."
+        )
+        self._modules, self._probes = {}, {}
 
     def state_dict(self) -> dict[str, Any]:
-        """History, bandwidths and the probe's fingerprint: tensors and plain Python, for ``weights_only=True``."""
-        return {"plane": self.plane.state_dict(), "probe": self._fingerprint}
+        """History, bandwidths and the probes' fingerprints: tensors and plain Python, for ``weights_only=True``."""
+        return {"plane": self.plane.state_dict(), "probes": dict(self._fingerprints)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the history of a checkpoint."""
         self.plane.load_state_dict(state_dict["plane"])
-        self._fingerprint = state_dict["probe"]
+        self._fingerprints = dict(state_dict["probes"])
 
-    # ------------------------------------------------------------------------------------------------- the probe
+    # ------------------------------------------------------------------------------------------------ the probe
 
-    def _make_probe(self, trainer: lp.Trainer) -> Probe:
-        """The user's probe, or one drawn from the run's data; the same for the same seed, augmentations included."""
-        with isolated_rng(self.seed):
-            if isinstance(self._wanted, Probe):
-                return self._wanted.map(lambda batch: _to_device(trainer, batch))
-            loader = self._loader(trainer)
-            return draw_probe(
-                loader.dataset, self._wanted, loader.collate_fn, self.seed, lambda batch: _to_device(trainer, batch)
-            )
+    def _make_probes(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> dict[str, Probe]:
+        """The user's probe, or those drawn from the run's data, by name: empty where there is one only."""
+        if isinstance(self._wanted, Probe):
+            with isolated_rng(self.seed):
+                inputs, targets = to_model(trainer, pl_module, (self._wanted.inputs, self._wanted.targets))
+            return {"": Probe(inputs, targets)}
+        probes: dict[str, Probe] = {}
+        for source in self.sources:
+            probe = draw_from_trainer(trainer, pl_module, source, self._wanted, self.seed)
+            if probe is None and len(self.sources) == 1:
+                self._say_once(source, "there is no validation data: the probe is drawn from the training data.")
+                probe = draw_from_trainer(trainer, pl_module, "train", self._wanted, self.seed)
+            if probe is None:
+                raise ValueError(f"probe_from={self.sources}: there is no {source!r} data. Pass probe_from='train'.")
+            probes[source if len(self.sources) > 1 else ""] = probe
+        return probes
 
-    def _loader(self, trainer: lp.Trainer) -> Any:  # noqa: ANN401 - any loader with a dataset
-        """The first loader of the data the probe comes from."""
-        found = trainer.train_dataloader
-        if self.probe_from == "val":
-            if trainer.val_dataloaders is None and trainer.enable_validation:  # no sanity check, no early epoch
-                trainer.validating = True
-                trainer.fit_loop.epoch_loop.val_loop.setup_data()
-                trainer.training = True
-            found = trainer.val_dataloaders or found
-            if not trainer.val_dataloaders:
-                self._say_once("val", "there is no validation data: the probe is drawn from the training data.")
-        while isinstance(found, list | tuple | dict):
-            found = next(iter(found.values() if isinstance(found, dict) else found))
-        if not hasattr(found, "dataset"):
-            raise ValueError(
-                f"cannot draw a probe from a {type(found).__name__}, which has no dataset. "
-                "Pass samples of your own: probe=(inputs, targets)."
-            )
-        return found
-
-    def _check_fingerprint(self, fingerprint: str) -> None:
+    def _check_fingerprints(self) -> None:
         """Curves that go on with other samples are not one curve."""
-        if self._fingerprint not in (None, fingerprint):
+        found = {name: probe.fingerprint() for name, probe in self._probes.items()}
+        if self._fingerprints not in ({}, found):
             message = (
                 "the probe is not the one this run was measured on so far: another data set, probe size or seed. "
                 "Values before and after cannot be compared."
@@ -218,16 +240,17 @@ class MatrixRenyiCallback(_Callback):
             if self.on_probe_change == "error":
                 raise ValueError(f"{message} Restore them, or pass on_probe_change='warn'.")
             rank_zero_warn(f"MatrixRenyiCallback: {message}")
-        self._fingerprint = fingerprint
+        self._fingerprints = found
 
-    # ------------------------------------------------------------------------------------------- the measurement
+    # ------------------------------------------------------------------------------------------ the measurement
 
     def _measure(self, trainer: lp.Trainer, pl_module: lp.LightningModule, epoch: int, step: int) -> dict[str, float]:
         """Measure now and return what to log; a failure is a warning unless the user wants it otherwise."""
+        began = time.monotonic()
         try:
-            share = _share_of(trainer)
-            measurement = _agreed(share, lambda: self._observe(trainer, pl_module), pl_module.device)
-            rows = self.plane.finish(measurement, epoch, step, share)
+            share = share_over_ranks()
+            observed = agree(share, lambda: self._observe(trainer, pl_module), pl_module.device)
+            rows = [row for one in observed for row in self.plane.finish(one, epoch, step, share)]
         except Exception as error:
             if self.raise_on_error:
                 raise
@@ -237,90 +260,88 @@ class MatrixRenyiCallback(_Callback):
             )
             return {}
         self._warn_of(rows)
-        self._save(trainer)
-        return {log_key(self.log_prefix, r.quantity, r.layer): r.value for r in rows if r.quantity not in _NOT_LOGGED}
+        self._write(trainer, step)
+        self._seconds, self._count = self._seconds + time.monotonic() - began, self._count + 1
+        return {
+            log_key(self.log_prefix, row.quantity, row.layer): row.value
+            for row in rows
+            if not row.quantity.endswith(_NOT_LOGGED)
+        }
 
-    def _observe(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> Measurement:
-        """One forward pass of the probe; every layer is reduced to its Gram matrix in its hook."""
-        probe = self._probe
-        assert probe is not None, "made in on_train_start"
-        measurement = self.plane.start(probe.x, probe.targets)
-        seen: set[str] = set()
-
-        def consume(name: str, output: Tensor | None) -> None:
-            seen.add(name)
-            if output is None or not output.is_floating_point() or output.ndim < 1 or len(output) != probe.size:
-                what = "no tensor" if output is None else f"{tuple(output.shape)} of {output.dtype}"
-                self._say_once(
-                    name, f"layer {name!r} is left out: expected floats ({probe.size}, ...) as its output, got {what}."
+    def _observe(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> list[Measurement]:
+        """Every probe through the network."""
+        work = 2 * len(self._probes) * len(self._modules)  # Gram matrices, then spectra
+        with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
+            return [
+                observe(
+                    self.plane.start(probe.x, probe.targets, name, bar.update),
+                    pl_module,
+                    self._modules,
+                    probe,
+                    self.forward_fn,
+                    self.probe_batch_size,
+                    trainer.precision_plugin.forward_context(),
+                    self._say_once,
                 )
-                return
-            measurement.add(name, output)
-
-        precision: AbstractContextManager[Any] = trainer.precision_plugin.forward_context()
-        with undisturbed(pl_module), capture(self._modules, consume), precision:
-            if self.forward_fn is None:
-                pl_module(probe.inputs)
-            else:
-                self.forward_fn(pl_module, probe.inputs)
-        for name in self._modules.keys() - seen:
-            self._say_once(name, f"layer {name!r} was not called in the probe's forward pass and is left out.")
-        return measurement
+                for name, probe in self._probes.items()
+            ]
 
     def _warn_of(self, rows: Sequence[Row]) -> None:
         """Say once a layer that a curve means nothing, and what to do."""
-        table = {(row.layer, row.quantity): row.value for row in rows}
+        table = {f"{row.quantity.removesuffix('H_T')}{row.layer}": row for row in rows if row.quantity.endswith("H_T")}
+        limit = next(row.value for row in rows if row.quantity.endswith("log2_n"))
         for layer, verdict in verdicts(rows).items():
             if verdict != "ok":
-                share = table[layer, "H_T"] / table["", "log2_n"]
-                self._say_once(f"{layer} {verdict}", f"layer {layer!r}: " + _REMEDIES[verdict].format(share=share))
+                remedy = _REMEDIES[verdict].format(share=table[layer].value / limit)
+                self._say_once(f"{layer} {verdict}", f"layer {layer!r} is {verdict}. {remedy}")
 
     def _say_once(self, about: str, message: str) -> None:
         if about not in self._said:
             self._said.add(about)
             rank_zero_warn(f"MatrixRenyiCallback: {message}")
 
-    def _save(self, trainer: lp.Trainer) -> None:
-        """Write the history beside the run's own logs. The log directory is agreed upon by all ranks."""
-        folder = trainer.log_dir
-        if getattr(trainer, "fast_dev_run", False) or not trainer.is_global_zero:
+    # --------------------------------------------------------------------------------------------------- output
+
+    def _write(self, trainer: lp.Trainer, step: int) -> None:
+        """Table and pictures beside the run's own logs, on rank 0; the directory is agreed upon by all ranks."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
-        name = "-".join(["infoplane", *self.log_prefix.replace("/", " ").split()])
-        self.plane.save(Path(folder or trainer.default_root_dir) / f"{name}.csv")
+        stem = f"infoplane-{self.name}" if self.name else "infoplane"
+        try:
+            self.plane.save(folder / f"{stem}.csv")
+            if self.figures:
+                self._draw(trainer, step, folder, stem)
+        except Exception as error:  # a full disk or a logger's server must not end the run
+            self._say_once("output", f"could not write {stem}.csv or its pictures: {type(error).__name__}: {error}")
+
+    def _draw(self, trainer: lp.Trainer, step: int, folder: Path, stem: str) -> None:
+        for probe, held in self._probes.items():
+            pictures: Mapping[str, Callable[..., Any]] = (
+                {"depth": plot_depth} if held.targets is None else {"plane": plot_plane, "depth": plot_depth}
+            )
+            for kind, plot in pictures.items():
+                tag = "/".join(part for part in (stem, probe, kind) if part)
+                log_figure(trainer.loggers, tag, plot(self.history, probe=probe).figure, step, folder)
 
 
-def _to_device(trainer: lp.Trainer, batch: Any) -> Any:  # noqa: ANN401 - batches are the user's
-    """What the Trainer does to a batch before the module sees it."""
-    return trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-
-
-def _share_of(trainer: lp.Trainer) -> Share:
-    """This rank's part of the spectral work."""
-    if trainer.world_size == 1 or not torch.distributed.is_initialized():
-        return Share()
-
-    def first(tensor: Tensor) -> Tensor:
-        tensor = tensor.contiguous()
-        torch.distributed.broadcast(tensor, src=0)
-        return tensor
-
-    def total(tensor: Tensor) -> Tensor:
-        torch.distributed.all_reduce(tensor)
-        return tensor
-
-    return Share(trainer.global_rank, trainer.world_size, first, total)
-
-
-def _agreed(share: Share, observe: Callable[[], Measurement], device: torch.device) -> Measurement:
-    """The measurement, unless any rank failed: one that went on alone would wait for the others for ever."""
-    error: Exception | None = None
-    try:
-        measurement = observe()
-    except Exception as caught:
-        error = caught
-    failures = share.total(torch.tensor(float(error is not None), device=device))
-    if error is not None:
-        raise error
-    if failures > 0:
-        raise RuntimeError("the measurement failed on another rank.")
-    return measurement
+def _check_arguments(
+    sources: Sequence[str],
+    probe: object,
+    every_n_epochs: int,
+    schedule: Schedule | None,
+    every_n_train_steps: int | None,
+    probe_batch_size: int | None,
+) -> None:
+    """Everything that can be told from the arguments alone."""
+    if not sources or set(sources) - {"val", "train"}:
+        raise ValueError(f"probe_from={sources}: expected 'val', 'train' or both.")
+    if isinstance(probe, int) and probe < 2:
+        raise ValueError(f"probe={probe}: a probe needs at least 2 samples. Some hundred give useful numbers.")
+    if every_n_train_steps is not None and (schedule is not None or every_n_epochs != 1):
+        raise ValueError("every_n_train_steps replaces every_n_epochs and schedule: pass one of them.")
+    if schedule is not None and every_n_epochs != 1:
+        raise ValueError("schedule replaces every_n_epochs: pass one of them.")
+    for name, value in (("every_n_train_steps", every_n_train_steps), ("probe_batch_size", probe_batch_size)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}: expected 1 or more.")

@@ -1,10 +1,20 @@
-"""To whichever logger a run has: keys that every one accepts, and values at a step of our choosing."""
+"""To whichever logger a run has: keys that every one accepts, values at a step of our choosing, pictures.
+
+Loggers are told apart by what they can do, never by their class: each exists once in `lightning` and once in
+`pytorch_lightning`, and users write their own.
+"""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["log_key", "log_scalars"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["log_figure", "log_key", "log_scalars"]
 
 # MLflow is the strictest: other characters would be dropped there, and two layers could become one.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_./-]")
@@ -14,13 +24,40 @@ def log_key(prefix: str, quantity: str, layer: str) -> str:
     """The key of a number: ``{prefix}{quantity}/{layer}``, without a layer ``{prefix}{quantity}``.
 
     Example:
-        >>> log_key("", "I_XT", "net.0"), log_key("train/", "H_X", "")
-        ('I_XT/net.0', 'train/H_X')
+        >>> log_key("", "I_XT", "net.0"), log_key("mine/", "H_X", "")
+        ('I_XT/net.0', 'mine/H_X')
     """
     return _FORBIDDEN.sub("_", prefix + (f"{quantity}/{layer}" if layer else quantity))
 
 
 def log_scalars(loggers: Iterable[Any], values: Mapping[str, float], step: int, epoch: int) -> None:
-    """Write values at a step of their own, which ``LightningModule.log`` cannot do outside an epoch's end."""
+    """Write values at a step of their own, which ``LightningModule.log`` can do only at an epoch's end."""
     for logger in loggers:
         logger.log_metrics({**values, "epoch": epoch}, step=step)
+
+
+def log_figure(loggers: Iterable[Any], tag: str, figure: Figure, step: int, folder: Path) -> None:
+    """Show a picture in every logger that has pictures; if one has none, save it as PNG in ``folder``.
+
+    Call it on one rank only. The PNG holds the latest step.
+    """
+    shown = [_show(logger, tag, figure, step) for logger in loggers]
+    if not shown or not all(shown):
+        folder.mkdir(parents=True, exist_ok=True)
+        figure.savefig(folder / f"{tag.replace('/', '-')}.png", dpi=120)
+
+
+def _show(logger: Any, tag: str, figure: Figure, step: int) -> bool:  # noqa: ANN401 - any logger
+    """Hand the picture to a logger in its own way; False if it has none."""
+    experiment: Any = getattr(logger, "experiment", None)
+    if hasattr(experiment, "add_figure"):  # TensorBoard. Closing it would break the next logger.
+        experiment.add_figure(tag, figure, global_step=step, close=False)
+    elif hasattr(logger, "log_image"):  # W&B, SwanLab
+        logger.log_image(key=tag, images=[figure], step=step)
+    elif hasattr(experiment, "log_figure") and hasattr(logger, "run_id"):  # MLflow, which keeps files
+        experiment.log_figure(logger.run_id, figure, f"{tag}_{step:06d}.png")
+    elif hasattr(experiment, "log_figure"):  # Comet
+        experiment.log_figure(figure_name=tag, figure=figure, step=step)
+    else:
+        return False
+    return True

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -13,6 +14,7 @@ from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.entropy import Eigenvalues, Estimate, Solver, check_alpha, joint_gram
 from lightning_infoplane.information import dpi_gaps, p_value, shared_bits
 from lightning_infoplane.kernels import as_maps, class_gram, gaussian_gram
+from lightning_infoplane.precision import upcast, widest_float
 
 __all__ = ["Measurement", "Settings", "Share"]
 
@@ -63,15 +65,21 @@ class Measurement:
     """Gram matrices of one moment: made by ``InformationPlane.start``, ended by its ``finish``."""
 
     def __init__(
-        self, settings: Settings, inputs: Tensor, targets: Tensor | None, previous: Mapping[str, Tensor]
+        self,
+        settings: Settings,
+        inputs: Tensor,
+        targets: Tensor | None,
+        previous: Mapping[str, Tensor],
+        prefix: str = "",
+        progress: Callable[[int], object] = lambda layers: None,
     ) -> None:
         if inputs.ndim == 0 or len(inputs) < 2:
             raise ValueError(f"a measurement needs at least 2 samples, got inputs of shape {tuple(inputs.shape)}.")
         if targets is not None and len(targets) != len(inputs):
             raise ValueError(f"got {len(inputs)} inputs but {len(targets)} targets.")
-        self.n = len(inputs)
+        self.n, self.prefix = len(inputs), prefix
         self.sigmas: dict[str, Tensor] = {}
-        self._settings, self._previous = settings, previous
+        self._settings, self._previous, self._progress = settings, previous, progress
         self._grams: dict[str, Tensor] = {}
         self._labels, self._target = self._read_targets(targets)
         self._input = self._reduce("", inputs)
@@ -81,6 +89,7 @@ class Measurement:
         if activation.ndim == 0 or len(activation) != self.n:
             raise ValueError(f"{name}: expected one value a sample, ({self.n}, ...), got {tuple(activation.shape)}.")
         self._grams[name] = self._reduce(name, activation)
+        self._progress(1)
 
     def evaluate(self, share: Share) -> dict[tuple[str, str], float]:
         """All quantities by (layer, quantity); a layer that is not finite is left out, with a warning."""
@@ -90,19 +99,31 @@ class Measurement:
         self.sigmas = {name: share.first(sigma) for name, sigma in self.sigmas.items()}
         self._drop_non_finite()
         terms, layers = self._terms(), list(self._grams)
-        estimates = torch.zeros(2, len(layers), len(terms), dtype=torch.float64, device=self._input.device)
-        mine = slice(share.rank, None, share.world_size)
-        if layers[mine]:
-            estimates[:, mine] = self._entropies(layers[mine], terms)
+        kind = widest_float(self._input.device)
+        estimates = torch.zeros(2, len(layers), len(terms), dtype=kind, device=self._input.device)
+        mine, failure = slice(share.rank, None, share.world_size), None
+        try:
+            if layers[mine]:
+                estimates[:, mine] = self._entropies(layers[mine], terms)
+        except RuntimeError as error:  # no convergence, no memory: the other processes must hear of it
+            failure, estimates = error, estimates.fill_(torch.nan)
         estimates = share.total(estimates)
+        if not bool(estimates.isfinite().all()):
+            raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other ranks'}.") from failure
         return self._quantities(layers, {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)})
 
     def _reduce(self, name: str, values: Tensor) -> Tensor:
         # (n,) and (n, d) are one variable, (n, C, ...) are C variables.
         maps = values.detach().reshape(self.n, 1, -1) if values.ndim <= 2 else as_maps(values.detach())
-        target = self._target if self._labels is None else class_gram(self._labels)
-        self.sigmas[name] = self._settings.bandwidth(maps, target=target, previous=self._previous.get(name))
+        rule = self._settings.bandwidth
+        target = self._target_gram if rule.needs_target else None
+        self.sigmas[name] = rule(maps, target=target, previous=self._previous.get(name))
         return gaussian_gram(maps, self.sigmas[name])
+
+    @cached_property
+    def _target_gram(self) -> Tensor | None:
+        """The targets' Gram matrix for rules that look at it, made only for them: it is as large as any other."""
+        return self._target if self._labels is None else class_gram(self._labels)
 
     def _read_targets(self, targets: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Labels, for the class kernel, or else the targets' Gaussian Gram matrix."""
@@ -114,16 +135,17 @@ class Measurement:
             if rule is None:
                 return labels, None
             values = torch.nn.functional.one_hot(torch.unique(labels, return_inverse=True)[1])
-        maps = values.reshape(self.n, 1, -1).float()
+        maps = upcast(values.reshape(self.n, 1, -1))
         return None, gaussian_gram(maps, (rule or MedianDistance())(maps))
 
     def _drop_non_finite(self) -> None:
         """The one look at the numbers before their spectra: a NaN would end eigvalsh with an error."""
-        grams = {"": self._input, **self._grams}
-        fine = torch.stack([gram.sum().isfinite() for gram in grams.values()]).tolist()
-        for name in [name for name, finite in zip(grams, fine, strict=True) if not finite]:
-            if not name:
-                raise ValueError("the inputs of the probe hold NaN or infinite values.")
+        grams = {"inputs": self._input, "targets": self._input if self._target is None else self._target}
+        finite = torch.stack([gram.sum().isfinite() for gram in (*grams.values(), *self._grams.values())]).tolist()
+        for name, fine in zip(grams, finite, strict=False):
+            if not fine:
+                raise ValueError(f"the {name} of the probe hold NaN or infinite values.")
+        for name in [name for name, fine in zip(self._grams, finite[len(grams) :], strict=True) if not fine]:
             warnings.warn(f"layer {name!r} has NaN or infinite activations: it is left out this time.", stacklevel=4)
             del self._grams[name], self.sigmas[name]
 
@@ -139,7 +161,8 @@ class Measurement:
         for first in range(0, len(layers), step):
             stack = torch.stack([self._grams[name] for name in layers[first : first + step]])
             columns = [torch.stack(self._joint_entropy(stack, term)) for term in terms]
-            parts.append(torch.stack(columns, -1).double())
+            parts.append(torch.stack(columns, -1))
+            self._progress(len(stack))
         return torch.cat(parts, 1)
 
     def _joint_entropy(self, stack: Tensor, term: str) -> Estimate:
@@ -176,7 +199,7 @@ class Measurement:
         pairs = [f"{first}-to-{second}" for first, second in pairwise(layers)]
         for rows, kinds in ((layers, columns), (pairs, gaps)):
             # The one transfer of results to the host. An exact solver has no error to show.
-            table = torch.stack([column.double() for column in kinds.values()]).tolist()
+            table = torch.stack([column.to(joint[""].bits.dtype) for column in kinds.values()]).tolist()
             for kind, values in zip(kinds, table, strict=True):
                 if any(values) or not kind.endswith("_stderr"):
                     found |= {(row, kind): value for row, value in zip(rows, values, strict=True)}

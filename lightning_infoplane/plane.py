@@ -6,7 +6,7 @@ once, many in a call, and the quantities are sums of them.
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,15 +98,32 @@ class InformationPlane:
             measurement.add(name, activation)
         return self.finish(measurement, epoch, step)
 
-    def start(self, inputs: Tensor, targets: Tensor | None) -> Measurement:
-        """Begin a measurement to which activations are added one by one, as a hook produces them."""
-        return Measurement(self.settings, inputs, targets, self._sigmas)
+    def start(
+        self,
+        inputs: Tensor,
+        targets: Tensor | None,
+        probe: str = "",
+        progress: Callable[[int], object] = lambda layers: None,
+    ) -> Measurement:
+        """Begin a measurement to which activations are added one by one, as a hook produces them.
+
+        Args:
+            inputs: ``(n, ...)``.
+            targets: as for :meth:`measure`.
+            probe: its name where there are several, such as ``"train"``: quantities are ``"train/I_XT"`` then.
+            progress: called with 1 for each layer reduced, and with how many for each batch of spectra.
+        """
+        prefix = f"{probe}/" if probe else ""
+        previous = {
+            k.removeprefix(prefix): sigma.to(inputs.device) for k, sigma in self._sigmas.items() if k.startswith(prefix)
+        }
+        return Measurement(self.settings, inputs, targets, previous, prefix, progress)
 
     def finish(self, measurement: Measurement, epoch: int = 0, step: int = 0, share: Share | None = None) -> list[Row]:
         """Evaluate a measurement, append its rows to ``history`` and return them."""
-        values = measurement.evaluate(share or Share())
-        self._sigmas.update(measurement.sigmas)
-        rows = [Row(epoch, step, layer, quantity, value) for (layer, quantity), value in values.items()]
+        values, prefix = measurement.evaluate(share or Share()), measurement.prefix
+        self._sigmas.update({prefix + name: sigma for name, sigma in measurement.sigmas.items()})
+        rows = [Row(epoch, step, layer, prefix + quantity, value) for (layer, quantity), value in values.items()]
         self.history.extend(rows)
         return rows
 
@@ -152,7 +169,7 @@ class InformationPlane:
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, str]:
-    """What the numbers of one measurement are worth, by layer.
+    """What the numbers of one measurement are worth, by layer (``"train/conv1"`` where the probe has a name).
 
     ``"saturated"``: H(T) above 95 % of log₂ n, so that I(X;T) = H(X) whatever the layer does.
     ``"collapsed"``: H(T) below 5 % of log₂ n, all samples look alike to the kernel. ``"at chance"``: I(X;T)
@@ -164,18 +181,17 @@ def verdicts(rows: Sequence[Row]) -> dict[str, str]:
         {'conv': 'saturated'}
     """
     table = {(row.layer, row.quantity): row.value for row in rows}
-    limit = table["", "log2_n"]
     found = {}
     for layer, quantity in table:
-        if quantity != "H_T":
+        prefix, is_entropy, rest = quantity.rpartition("H_T")
+        if not is_entropy or rest:
             continue
-        entropy, told = table[layer, "H_T"], table[layer, "I_XT"]
+        entropy, limit = table[layer, quantity], table["", f"{prefix}log2_n"]
+        margin = table[layer, f"{prefix}I_XT"] - table.get((layer, f"{prefix}I_XT_chance"), -float("inf"))
         if entropy > SATURATED * limit:
-            found[layer] = "saturated"
+            found[prefix + layer] = "saturated"
         elif entropy < COLLAPSED * limit:
-            found[layer] = "collapsed"
-        elif told - table.get((layer, "I_XT_chance"), -float("inf")) < CHANCE_MARGIN:
-            found[layer] = "at chance"
+            found[prefix + layer] = "collapsed"
         else:
-            found[layer] = "ok"
+            found[prefix + layer] = "ok" if margin >= CHANCE_MARGIN else "at chance"
     return found

@@ -5,8 +5,9 @@ over the running iterator, so that training would see other batches than without
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, Te
 
 from lightning_infoplane.capture import first_tensor
 
-__all__ = ["Probe", "draw_indices", "draw_probe", "split_batch"]
+__all__ = ["Probe", "draw_batch", "draw_indices", "split_batch"]
 
 _INPUT_KEYS = ("inputs", "input", "x", "images", "image", "img", "pixel_values", "input_ids", "data", "features")
 _TARGET_KEYS = ("targets", "target", "y", "labels", "label")
@@ -30,7 +31,6 @@ class Probe:
     Args:
         inputs: what the model is called with: a tensor ``(n, ...)``, or anything with a tensor in it.
         targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None.
-        indices: where in the data set they came from; empty for samples of the user's own.
 
     Raises:
         ValueError: for fewer than two samples, or targets of another length.
@@ -42,7 +42,6 @@ class Probe:
 
     inputs: Any
     targets: Tensor | None = None
-    indices: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -65,10 +64,12 @@ class Probe:
         """The number of samples n."""
         return len(self.x)
 
-    def map(self, function: Callable[[Any], Any]) -> "Probe":
-        """The same probe with ``function`` applied to its ``(inputs, targets)``, to move it to a device, say."""
-        inputs, targets = function((self.inputs, self.targets))
-        return replace(self, inputs=inputs, targets=targets)
+    def pieces(self, size: int | None = None) -> Iterator[tuple[Any, int]]:
+        """The inputs in pieces of at most ``size`` samples, every tensor of n rows in them sliced alike."""
+        step = size or self.size
+        for first in range(0, self.size, step):
+            last = min(self.size, first + step)
+            yield _slice(self.inputs, self.size, slice(first, last)), last - first
 
     def fingerprint(self) -> str:
         """A digest of inputs and targets that tells two probes apart."""
@@ -80,28 +81,30 @@ class Probe:
         return digest.hexdigest()[:16]
 
 
-def draw_probe(
-    dataset: Dataset[Any],
-    size: int,
-    collate: Callable[[list[Any]], Any],
-    seed: int = 0,
-    transfer: Callable[[Any], Any] = lambda batch: batch,
-) -> Probe:
-    """Draw a probe from a data set, collate it as its loader would and transfer it as its Trainer would.
+def draw_batch(dataset: Dataset[Any], size: int, collate: Callable[[list[Any]], Any], seed: int = 0) -> Any:  # noqa: ANN401
+    """Draw samples from a data set and collate them as its loader would.
+
+    An iterable data set gives its first ones, from an iterator of our own.
 
     Args:
-        dataset: with ``len()`` and indexing.
+        dataset: with ``len()`` and indexing, or iterable.
         size: how many samples.
         collate: list of items to batch, ``loader.collate_fn``.
         seed: of the draw. Random augmentations in the data set are the caller's to seed.
-        transfer: what happens to a batch before the model sees it.
 
     Raises:
-        ValueError: if the data set is too small, cannot be indexed, or its batches hold no tensor.
+        ValueError: if the data set is too small.
+
+    Example:
+        >>> data = torch.utils.data.TensorDataset(torch.arange(4.0), torch.tensor([0, 0, 1, 1]))
+        >>> draw_batch(data, 4, torch.utils.data.default_collate)
+        [tensor([0., 1., 2., 3.]), tensor([0, 0, 1, 1])]
     """
-    indices = draw_indices(dataset, size, seed)
-    inputs, targets = split_batch(transfer(collate([dataset[i] for i in indices])))
-    return Probe(inputs, targets, tuple(indices))
+    if isinstance(dataset, IterableDataset):
+        items = list(islice(iter(dataset), size))
+        _require_enough(size, len(items))
+        return collate(items)
+    return collate([dataset[i] for i in draw_indices(dataset, size, seed)])
 
 
 def draw_indices(dataset: Dataset[Any], size: int, seed: int = 0) -> list[int]:
@@ -119,16 +122,13 @@ def draw_indices(dataset: Dataset[Any], size: int, seed: int = 0) -> list[int]:
         >>> len([i for i in draw_indices(data, 4) if i < 5])
         2
     """
-    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
+    if not isinstance(dataset, Sized):
         raise ValueError(
             f"cannot draw a probe from {type(dataset).__name__}, which has no length and no index. "
             "Pass samples of your own: probe=(inputs, targets)."
         )
     total = len(dataset)
-    if size < 2:
-        raise ValueError(f"probe={size}: a probe needs at least 2 samples. Some hundred give useful numbers.")
-    if size > total:
-        raise ValueError(f"probe={size}, but the data set has {total} samples. Pass probe={total} or fewer.")
+    _require_enough(size, total)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(total, generator=generator).tolist()
     labels = _labels(dataset)
@@ -159,6 +159,23 @@ def split_batch(batch: object) -> tuple[Any, Tensor | None]:
     if isinstance(batch, tuple | list):
         return batch[0], _as_targets(batch[1]) if len(batch) > 1 else None
     return batch, None
+
+
+def _slice(inputs: object, n: int, part: slice) -> Any:  # noqa: ANN401 - of the same structure
+    if isinstance(inputs, Tensor):
+        return inputs[part] if inputs.ndim and len(inputs) == n else inputs
+    if isinstance(inputs, Mapping):
+        return {key: _slice(value, n, part) for key, value in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return type(inputs)(_slice(value, n, part) for value in inputs)
+    return inputs
+
+
+def _require_enough(size: int, total: int) -> None:
+    if size < 2:
+        raise ValueError(f"probe={size}: a probe needs at least 2 samples. Some hundred give useful numbers.")
+    if size > total:
+        raise ValueError(f"probe={size}, but the data set has {total} samples. Pass probe={total} or fewer.")
 
 
 def _as_targets(value: object) -> Tensor | None:

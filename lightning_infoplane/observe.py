@@ -1,0 +1,81 @@
+"""A probe through a network: every chosen layer becomes its Gram matrix, and the network never notices."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_infoplane.capture import capture, undisturbed
+from lightning_infoplane.measurement import Measurement
+from lightning_infoplane.probe import Probe
+
+__all__ = ["observe"]
+
+_FORWARD_HINT = "If the network is not called as network(inputs), pass forward_fn=lambda network, inputs: network(...)."
+
+
+def observe(
+    measurement: Measurement,
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    probe: Probe,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+    batch_size: int | None = None,
+    context: AbstractContextManager[Any] | None = None,
+    notice: Callable[[str, str], None] = lambda layer, message: None,
+) -> Measurement:
+    """Send the probe through the model in eval mode and add the layers' outputs to a measurement.
+
+    In one piece, a layer is reduced in its hook and its activation is free at once. In pieces of
+    ``batch_size``, activations wait on the CPU for the last piece.
+
+    Args:
+        measurement: begun on the same probe.
+        model: called as ``model(inputs)``, or as ``forward(model, inputs)``.
+        layers: what to watch, by name.
+        probe: the samples.
+        forward: how to call the model.
+        batch_size: of the pieces.
+        context: entered around the forward passes, for autocast say.
+        notice: told (layer, message) when a layer is left out.
+
+    Returns:
+        The measurement.
+    """
+    waiting: dict[str, list[Tensor]] = {}
+    whole = batch_size is None or batch_size >= probe.size
+
+    def consume(size: int, layer: str, output: Tensor | None) -> None:
+        held = waiting.setdefault(layer, [])
+        if output is None or not output.is_floating_point() or output.ndim < 1 or len(output) != size:
+            what = "no tensor" if output is None else f"{tuple(output.shape)} of {output.dtype}"
+            notice(layer, f"layer {layer!r} is left out: expected floats ({size}, ...) as its output, got {what}.")
+        elif whole:
+            measurement.add(layer, output)
+        else:
+            held.append(output.to("cpu", copy=True))
+
+    with undisturbed(model), context or nullcontext():
+        for piece, size in probe.pieces(batch_size):
+            with capture(layers, partial(consume, size)):
+                _call(model, piece, forward)
+    for layer, held in waiting.items():
+        if held:
+            measurement.add(layer, torch.cat(held).to(probe.x.device))
+            held.clear()
+    for layer in layers.keys() - waiting.keys():
+        notice(layer, f"layer {layer!r} was not called in the probe's forward pass and is left out.")
+    return measurement
+
+
+def _call(model: nn.Module, inputs: object, forward: Callable[[nn.Module, Any], Any] | None) -> None:
+    try:
+        if forward is None:
+            model(inputs)
+        else:
+            forward(model, inputs)
+    except (TypeError, NotImplementedError) as error:
+        raise type(error)(f"{error} {_FORWARD_HINT}") from error

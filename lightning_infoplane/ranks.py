@@ -1,0 +1,51 @@
+"""Several processes, one measurement: sharing the spectra, failing together."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from lightning_infoplane.measurement import Share
+
+__all__ = ["agree", "share_over_ranks"]
+
+Result = TypeVar("Result")
+
+
+def share_over_ranks() -> Share:
+    """This process's part of the spectral work; everything where there is one process."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return Share()
+
+    def first(tensor: Tensor) -> Tensor:
+        tensor = tensor.contiguous()
+        torch.distributed.broadcast(tensor, src=0)
+        return tensor
+
+    def total(tensor: Tensor) -> Tensor:
+        tensor = tensor.contiguous()
+        torch.distributed.all_reduce(tensor)
+        return tensor
+
+    return Share(torch.distributed.get_rank(), torch.distributed.get_world_size(), first, total)
+
+
+def agree(share: Share, attempt: Callable[[], Result], device: torch.device) -> Result:
+    """The result of ``attempt``, unless any rank failed: one that went on alone would wait for the others for ever.
+
+    Raises:
+        Exception: this rank's own failure.
+        RuntimeError: another rank's.
+    """
+    error: Exception | None = None
+    try:
+        result = attempt()
+    except Exception as caught:  # collected, not swallowed: raised below, after the others have heard of it
+        error = caught
+    failures = share.total(torch.tensor([float(error is not None)], device=device))
+    if error is not None:
+        raise error
+    if failures > 0:
+        raise RuntimeError("the measurement failed on another rank, whose log says why.")
+    return result
