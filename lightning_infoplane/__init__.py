@@ -24,6 +24,7 @@ from lightning_infoplane.information import (
 )
 from lightning_infoplane.kernels import class_gram, feature_map_gram, gaussian_gram, gram, map_grams
 from lightning_infoplane.metrics import MatrixRenyiEntropy, MatrixRenyiMutualInformation, MatrixRenyiTotalCorrelation
+from lightning_infoplane.observe import measure
 from lightning_infoplane.pairs import (
     PairInformation,
     map_pairs,
@@ -75,6 +76,7 @@ __all__ = [
     "joint_gram",
     "map_grams",
     "map_pairs",
+    "measure",
     "mutual_information",
     "non_redundant_information",
     "o_information",

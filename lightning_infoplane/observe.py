@@ -1,6 +1,7 @@
 """A probe through a network: every chosen layer becomes its Gram matrix, and the network never notices."""
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -8,13 +9,61 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import capture, undisturbed
+from lightning_infoplane.capture import LayerSpec, capture, select_layers, undisturbed
 from lightning_infoplane.measurement import Measurement
+from lightning_infoplane.plane import InformationPlane, Row
 from lightning_infoplane.probe import Probe
 
-__all__ = ["observe"]
+__all__ = ["measure", "observe"]
 
 _FORWARD_HINT = "If the network is not called as network(inputs), pass forward_fn=lambda network, inputs: network(...)."
+
+
+def measure(
+    model: nn.Module,
+    probe: Probe,
+    layers: LayerSpec | Sequence[LayerSpec] = "conv",
+    plane: InformationPlane | None = None,
+    epoch: int = 0,
+    step: int = 0,
+    forward_fn: Callable[[nn.Module, Any], Any] | None = None,
+    batch_size: int | None = None,
+) -> list[Row]:
+    """Measure a network as it is now, in any loop, without a Trainer.
+
+    Args:
+        model: left exactly as it was: flags, buffers, gradients, random numbers.
+        probe: the samples, on the model's device.
+        layers: see :func:`~lightning_infoplane.select_layers`.
+        plane: settings and history; a new one with the defaults when left out.
+        epoch: for the rows.
+        step: for the rows.
+        forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
+        batch_size: send the probe through in pieces of this size.
+
+    Returns:
+        The new rows, which are also appended to the plane's history.
+
+    Raises:
+        ValueError: if no layer matches, or the inputs are not finite.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+        >>> rows = measure(net, Probe(torch.eye(4)), layers="linear")
+        >>> {row.layer for row in rows if row.quantity == "I_XT"} == {"0", "2"}
+        True
+    """
+    plane = plane or InformationPlane()
+    measurement = observe(
+        plane.start(probe.x, probe.targets),
+        model,
+        select_layers(model, layers),
+        probe,
+        forward_fn,
+        batch_size,
+        notice=lambda layer, message: warnings.warn(message, stacklevel=2),
+    )
+    return plane.finish(measurement, epoch, step)
 
 
 def observe(

@@ -107,7 +107,7 @@ class Leading(Solver):
     .. math:: \lambda_i \to \frac{1 - \sum_{j \le k} \lambda_j}{n - k} \quad (i > k)
 
     Evening out eigenvalues can only raise the entropy, so this is an upper bound; :meth:`bounds` adds the
-    lower one.
+    lower one, which holds as far as the leading eigenvalues have converged (before, they are too small).
 
     Args:
         rank: how many leading eigenvalues k to keep; at least n is exact.
