@@ -85,7 +85,13 @@ def pair_information(x: Tensor, maps: Tensor, alpha: float = 1.01, pairs: Tensor
         )
     check_grams(alpha, x=x, maps=maps)
     pairs = map_pairs(len(maps)) if pairs is None else pairs
-    if pairs.ndim != 2 or pairs.shape[-1] != 2 or int(pairs.min()) < 0 or int(pairs.max()) >= len(maps):
+    if (
+        pairs.ndim != 2
+        or pairs.shape[-1] != 2
+        or not len(pairs)
+        or int(pairs.min()) < 0
+        or int(pairs.max()) >= len(maps)
+    ):
         raise ValueError(
             f"pairs: expected (P, 2) indices of the {len(maps)} maps, got {tuple(pairs.shape)}. "
             f"Call map_pairs({len(maps)}, at_most=P)."
@@ -165,7 +171,8 @@ def _all_pairs_at_two(maps: Tensor, x: Tensor) -> Tensor:
 
     .. math:: S_2 = -\log_2 \frac{\sum_{kl} (X \circ A_i \circ A_j)_{kl}^2}{\operatorname{tr}(X \circ A_i \circ A_j)^2}
     """
-    n = x.shape[-1]
+    n, common = x.shape[-1], torch.promote_types(x.dtype, maps.dtype)
+    x, maps = x.to(common), maps.to(common)
     squares, weight = (n * maps.flatten(1)).square(), (n * x.flatten()).square()
     diagonal = n * maps.diagonal(dim1=-2, dim2=-1)
     with full_float32(maps.device):
