@@ -128,7 +128,8 @@ def total_correlation(
     if not normalized:
         return correlation
     room = parts.sum(0) - parts.amax(0)
-    return torch.where(room > 0, correlation / torch.where(room > 0, room, 1.0), 0.0)
+    dependent = room > 1e-6  # below, both are the rounding of constants
+    return torch.where(dependent, correlation / torch.where(dependent, room, 1.0), 0.0)
 
 
 def dual_total_correlation(*grams: Tensor, alpha: float = 1.01, solver: Solver | None = None) -> Tensor:
