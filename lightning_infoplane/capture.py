@@ -4,15 +4,26 @@ import difflib
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-__all__ = ["LayerSpec", "capture", "first_tensor", "isolated_rng", "select_layers", "undisturbed"]
+__all__ = [
+    "LayerSpec",
+    "capture",
+    "first_tensor",
+    "intercept",
+    "isolated_rng",
+    "replace_tensors",
+    "select_layers",
+    "undisturbed",
+]
 
 LayerSpec = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 
@@ -62,15 +73,28 @@ def capture(layers: Mapping[str, nn.Module], consumer: Callable[[str, Tensor | N
     """Hand the output of each layer to ``consumer`` as it is produced, in order of execution.
 
     The consumer sees the tensor before anything downstream can overwrite it (an in-place ReLU, say) and must
-    not keep it: reduce it, or clone it. A layer called again in the same pass is named ``"name.call2"``.
-    An output without any tensor is handed on as ``None``. Hooks live exactly as long as the context.
+    not keep it: reduce it, or clone it. An output without any tensor is handed on as ``None``.
+    """
+
+    def visit(name: str, output: object) -> None:
+        consumer(name, first_tensor(output))
+
+    with intercept(layers, visit):
+        yield
+
+
+@contextmanager
+def intercept(layers: Mapping[str, nn.Module], visit: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call ``visit(name, output)`` whenever a layer is called; what it returns, unless None, replaces the output.
+
+    A layer called again in the same pass is named ``"name.call2"``. Hooks live exactly as long as the context.
     """
     calls: Counter[str] = Counter()
 
-    def watch(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(module: nn.Module, args: object, output: object) -> None:
+    def watch(name: str) -> Callable[[nn.Module, object, object], object]:
+        def hook(module: nn.Module, args: object, output: object) -> object:
             calls[name] += 1
-            consumer(name if calls[name] == 1 else f"{name}.call{calls[name]}", first_tensor(output))
+            return visit(name if calls[name] == 1 else f"{name}.call{calls[name]}", output)
 
         return hook
 
@@ -146,6 +170,34 @@ def first_tensor(output: object) -> Tensor | None:
     if isinstance(output, list | tuple):
         return next((found for part in output if (found := first_tensor(part)) is not None), None)
     return None
+
+
+def replace_tensors(output: Any, function: Callable[[Tensor], Tensor], first_only: bool = False) -> Any:  # noqa: ANN401
+    """The same structure with ``function`` applied to its tensors, or to the first one only.
+
+    Example:
+        >>> replace_tensors((torch.ones(2), "state", [torch.ones(1)]), lambda t: 2 * t)
+        (tensor([2., 2.]), 'state', [tensor([2.])])
+    """
+    done = False
+
+    def visit(part: Any) -> Any:  # noqa: ANN401
+        nonlocal done
+        if isinstance(part, Tensor) and not (done and first_only):
+            done = True
+            return function(part)
+        if isinstance(part, MutableMapping):
+            copied = copy(part)  # of the same class: some are read by attribute
+            for key, value in part.items():
+                copied[key] = visit(value)
+            return copied
+        if isinstance(part, tuple) and hasattr(part, "_fields"):
+            return type(part)(*map(visit, part))
+        if isinstance(part, list | tuple):
+            return type(part)(map(visit, part))
+        return part
+
+    return visit(output)
 
 
 def _plain(name: str) -> str:

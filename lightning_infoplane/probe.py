@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
-from lightning_infoplane.capture import first_tensor
+from lightning_infoplane.capture import first_tensor, replace_tensors
 
 __all__ = ["Probe", "draw_batch", "draw_indices", "split_batch"]
 
@@ -68,8 +68,11 @@ class Probe:
         """The inputs in pieces of at most ``size`` samples, every tensor of n rows in them sliced alike."""
         step = size or self.size
         for first in range(0, self.size, step):
-            last = min(self.size, first + step)
-            yield _slice(self.inputs, self.size, slice(first, last)), last - first
+            yield self.rows(slice(first, first + step)), min(step, self.size - first)
+
+    def rows(self, part: slice) -> Any:  # noqa: ANN401 - of the structure of the inputs
+        """The inputs of some of the samples."""
+        return replace_tensors(self.inputs, lambda t: t[part] if t.ndim and len(t) == self.size else t)
 
     def fingerprint(self) -> str:
         """A digest of inputs and targets that tells two probes apart."""
@@ -159,16 +162,6 @@ def split_batch(batch: object) -> tuple[Any, Tensor | None]:
     if isinstance(batch, tuple | list):
         return batch[0], _as_targets(batch[1]) if len(batch) > 1 else None
     return batch, None
-
-
-def _slice(inputs: object, n: int, part: slice) -> Any:  # noqa: ANN401 - of the same structure
-    if isinstance(inputs, Tensor):
-        return inputs[part] if inputs.ndim and len(inputs) == n else inputs
-    if isinstance(inputs, Mapping):
-        return {key: _slice(value, n, part) for key, value in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return type(inputs)(_slice(value, n, part) for value in inputs)
-    return inputs
 
 
 def _require_enough(size: int, total: int) -> None:

@@ -1,0 +1,132 @@
+r"""Which pairs of layers the data-processing inequality speaks of: X → T_a → T_b, found by intervention.
+
+:math:`I(X;T_a) \ge I(X;T_b)` is implied only where a *screens* b: once T_a is known, X makes no difference to
+T_b. A skip connection around a breaks that, and no list of module names shows it. So it is tried: the network
+runs on samples z while a's output is replaced by what it was on samples x. If b then puts out what it did on
+x, everything b knows came through a.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from lightning_infoplane.capture import first_tensor, intercept, replace_tensors, undisturbed
+
+__all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_chain"]
+
+# Relative to the largest value: kernels that sum in another order must not look like a dependence.
+_TOLERANCE = 1e-5
+
+
+class Chain(NamedTuple):
+    """What the interventions found.
+
+    Args:
+        layers: in order of execution.
+        screened: pairs (a, b) with X → T_a → T_b.
+        random: layers whose output differs between two runs on the same samples; nothing is known of them.
+    """
+
+    layers: tuple[str, ...]
+    screened: frozenset[tuple[str, str]]
+    random: tuple[str, ...]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The pairs that no two shorter ones imply, in order of execution."""
+        return covering_pairs(self.layers, self.screened)
+
+    def describe(self) -> str:
+        """The chain in words."""
+        lines = [f"{a} → {b}" for a, b in self.pairs] or ["no layer screens another: the inequality implies nothing"]
+        lines += [f"{name}: random, left out" for name in self.random]
+        return "\n".join(lines)
+
+
+def find_chain(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    x: Any,  # noqa: ANN401 - whatever the model takes
+    z: Any,  # noqa: ANN401
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+) -> Chain:
+    """Find the Markov chains among layers by one small forward pass a layer.
+
+    Exact for deterministic networks, up to coincidence: of the samples nothing is asked but that the layers
+    tell x from z, so a handful is enough. The model is left as it was.
+
+    Args:
+        model: any network.
+        layers: by name, as from :func:`~lightning_infoplane.select_layers`.
+        x: a few samples, as the model takes them.
+        z: as many other samples.
+        forward: called as ``forward(model, inputs)`` instead of ``model(inputs)``.
+
+    Returns:
+        The chain.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+        >>> find_chain(net, {"0": net[0], "2": net[2]}, torch.eye(3), torch.ones(3, 3)).pairs
+        [('0', '2')]
+    """
+    call = forward or (lambda network, inputs: network(inputs))
+
+    def run(inputs: Any, replace: Mapping[str, object]) -> dict[str, object]:  # noqa: ANN401
+        seen: dict[str, object] = {}
+
+        def visit(name: str, output: object) -> object:
+            # Clones both ways: an in-place activation downstream must spoil neither the note nor the stand-in.
+            seen[name] = replace_tensors(replace.get(name, output), Tensor.clone)
+            return replace_tensors(replace[name], Tensor.clone) if name in replace else None
+
+        with intercept(layers, visit):
+            call(model, inputs)
+        return seen
+
+    with undisturbed(model):
+        on_x, again, on_z = run(x, {}), run(x, {}), run(z, {})
+        known = [name for name in on_x if name in on_z and first_tensor(on_x[name]) is not None]
+        random = tuple(name for name in known if not _same(on_x[name], again.get(name)))
+        # A layer that cannot tell x from z would seem to be screened by everything.
+        telling = [name for name in known if name not in random and not _same(on_x[name], on_z[name])]
+        screened = set()
+        for a in telling:
+            seen = run(z, {a: on_x[a]})
+            screened |= {(a, b) for b in telling if b != a and _same(seen.get(b), on_x[b])}
+    return Chain(tuple(known), frozenset(screened), random)
+
+
+def covering_pairs(layers: Sequence[str], screened: frozenset[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pairs of a transitive relation that are not implied by two others, in the order of ``layers``.
+
+    Example:
+        >>> covering_pairs("abc", frozenset({("a", "b"), ("b", "c"), ("a", "c")}))
+        [('a', 'b'), ('b', 'c')]
+    """
+    return [
+        (a, b)
+        for a in layers
+        for b in layers
+        if (a, b) in screened and not any((a, c) in screened and (c, b) in screened for c in layers)
+    ]
+
+
+def consecutive_pairs(layers: Sequence[str]) -> list[tuple[str, str]]:
+    """Each layer with the next, whether or not it screens it.
+
+    Example:
+        >>> consecutive_pairs(["stem", "block", "head"])
+        [('stem', 'block'), ('block', 'head')]
+    """
+    return list(pairwise(layers))
+
+
+def _same(first: object, second: object) -> bool:
+    """Whether two outputs agree in the tensor they are about."""
+    a, b = first_tensor(first), first_tensor(second)
+    if a is None or b is None or a.shape != b.shape:
+        return False
+    return bool((a - b).abs().max() <= _TOLERANCE * a.abs().max().clamp_min(1e-30)) if a.numel() else True
