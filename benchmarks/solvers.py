@@ -1,0 +1,92 @@
+"""Approximate solvers against the whole spectrum: error, own standard error and time, for several n.
+
+    python benchmarks/solvers.py
+
+Prints a table and writes ``benchmarks/results/solvers.json``. The matrices are Gaussian Gram matrices of
+normal samples in 20 dimensions with the default bandwidth. The error is a root mean square over seeds of the
+solver, beside the mean of the standard error it claims (for ``Leading``: the width of its bounds); the time is
+the best of three.
+"""
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_infoplane import Eigenvalues, Lanczos, Leading, Solver, gram
+
+SIZES = (512, 1024, 2048, 4096)
+ALPHAS = (1.01, 2.5)
+SEEDS = 5
+RESULTS = Path(__file__).parent / "results" / "solvers.json"
+
+
+def main() -> None:
+    """Measure, print and write."""
+    torch.set_num_threads(1)
+    rows = [row for n in SIZES for alpha in ALPHAS for row in measure(n, alpha)]
+    print(f"{'n':>5} {'α':>5}  {'solver':<44} {'bits':>8} {'error':>9} {'claimed':>9} {'seconds':>8}")
+    for row in rows:
+        print(
+            f"{row['n']:>5} {row['alpha']:>5}  {row['solver']:<44} {row['bits']:8.4f} "
+            f"{row['error']:9.2e} {row['claimed']:9.2e} {row['seconds']:8.3f}"
+        )
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"setting": setting(), "rows": rows}, indent=1) + "\n")
+
+
+def measure(n: int, alpha: float) -> list[dict[str, Any]]:
+    """One row a solver."""
+    samples = torch.randn(n, 20, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+    matrix = gram(samples)
+    exact = float(Eigenvalues()(matrix, alpha))
+    rows = [row_of(Eigenvalues(), matrix, alpha, [0.0], 0.0)]
+    for steps, probes in ((12, 16), (24, 64)):
+        estimates = [Lanczos(steps, probes, seed).estimate(matrix, alpha) for seed in range(SEEDS)]
+        claimed = float(torch.stack([estimate.stderr for estimate in estimates]).mean())
+        errors = [float(estimate.bits) - exact for estimate in estimates]
+        rows.append(row_of(Lanczos(steps, probes), matrix, alpha, errors, claimed))
+    for rank in (32, 128):
+        lower, upper = Leading(rank).bounds(matrix, alpha)
+        rows.append(row_of(Leading(rank), matrix, alpha, [float(upper) - exact], float(upper - lower)))
+    return rows
+
+
+def row_of(solver: Solver, matrix: Tensor, alpha: float, errors: list[float], claimed: float) -> dict[str, Any]:
+    """A row of the table: what came out over the seeds, and the best time of three."""
+    return {
+        "n": len(matrix),
+        "alpha": alpha,
+        "solver": repr(solver),
+        "bits": float(solver(matrix, alpha)),
+        "error": (sum(error**2 for error in errors) / len(errors)) ** 0.5,
+        "claimed": claimed,
+        "seconds": min(seconds(solver, matrix, alpha) for _ in range(3)),
+    }
+
+
+def seconds(solver: Solver, matrix: Tensor, alpha: float) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    solver(matrix, alpha)
+    return time.perf_counter() - start
+
+
+def setting() -> dict[str, Any]:
+    """What the figures hold for."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": f"cpu ({platform.machine()})",
+        "dtype": "float64",
+        "seeds": SEEDS,
+    }
+
+
+if __name__ == "__main__":
+    main()
