@@ -56,7 +56,7 @@ def select_layers(model: nn.Module, layers: LayerSpec | Sequence[LayerSpec] = "c
         (['0'], ['0', '2'])
     """
     modules = {_plain(name): module for name, module in model.named_modules() if name}
-    specs: Iterable[LayerSpec] = [layers] if isinstance(layers, str) or callable(layers) else layers
+    specs: Iterable[LayerSpec] = [layers] if isinstance(layers, str) or not isinstance(layers, Sequence) else layers
     chosen: set[str] = set()
     for spec in specs:
         matches = {name for name, module in modules.items() if _matches(spec, name, module)}
@@ -117,7 +117,7 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     flags = [module.training for module in modules]
     buffers = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
-    saved = [None if buffer is None else (buffer._version, buffer.clone()) for _, _, buffer in buffers]
+    saved = [None if buffer is None else buffer.clone() for _, _, buffer in buffers]
     try:
         for module in modules:
             module.training = False  # not module.eval(): users override it
@@ -134,9 +134,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module.training = flag
         for (module, name, buffer), before in zip(buffers, saved, strict=True):
             module._buffers[name] = buffer
-            if before is not None and buffer is not None and buffer._version != before[0]:
+            # By value: writes through .data leave no other trace, and writing what is already there would
+            # break the backward pass of a graph that is still alive.
+            if before is not None and buffer is not None and not torch.equal(buffer, before):
                 with torch.no_grad():
-                    buffer.copy_(before[1])
+                    buffer.copy_(before)
 
 
 @contextmanager
@@ -211,7 +213,7 @@ def _matches(spec: LayerSpec, name: str, module: nn.Module) -> bool:
         return _KEYWORDS[spec](module) if spec in _KEYWORDS else fnmatchcase(name, spec)
     if isinstance(spec, type):
         return isinstance(module, spec)
-    if callable(spec):
+    if callable(spec) and not isinstance(spec, nn.Module):
         return bool(spec(name, module))
     raise TypeError(
         f"layers: expected a keyword ({', '.join(_KEYWORDS)}), a name, a glob, a module type or a callable "
