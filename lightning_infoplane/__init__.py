@@ -12,6 +12,7 @@ from lightning_infoplane.bandwidths import (
 from lightning_infoplane.callback import MatrixRenyiCallback
 from lightning_infoplane.capture import capture, select_layers
 from lightning_infoplane.entropy import Eigenvalues, Estimate, Solver, joint_gram, renyi_entropy
+from lightning_infoplane.errors import error_signals
 from lightning_infoplane.information import (
     PermutationTest,
     conditional_mutual_information,
@@ -23,10 +24,12 @@ from lightning_infoplane.information import (
     total_correlation,
 )
 from lightning_infoplane.kernels import class_gram, feature_map_gram, gaussian_gram, gram, map_grams
+from lightning_infoplane.markov import Chain, find_chain
 from lightning_infoplane.metrics import MatrixRenyiEntropy, MatrixRenyiMutualInformation, MatrixRenyiTotalCorrelation
 from lightning_infoplane.observe import measure
 from lightning_infoplane.pairs import (
     PairInformation,
+    Redundancy,
     map_pairs,
     non_redundant_information,
     pair_information,
@@ -43,6 +46,7 @@ __all__ = [
     "Alignment",
     "AtEpochs",
     "Bandwidth",
+    "Chain",
     "Eigenvalues",
     "Estimate",
     "EveryNEpochs",
@@ -60,6 +64,7 @@ __all__ = [
     "PairInformation",
     "PermutationTest",
     "Probe",
+    "Redundancy",
     "Row",
     "Schedule",
     "Silverman",
@@ -70,7 +75,9 @@ __all__ = [
     "conditional_mutual_information",
     "dpi_gaps",
     "dual_total_correlation",
+    "error_signals",
     "feature_map_gram",
+    "find_chain",
     "gaussian_gram",
     "gram",
     "joint_gram",

@@ -274,7 +274,7 @@ class MatrixRenyiCallback(_Callback):
         with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
             return [
                 observe(
-                    self.plane.start(probe.x, probe.targets, name, bar.update),
+                    self.plane.start(probe.x, probe.targets, name, progress=bar.update),
                     pl_module,
                     self._modules,
                     probe,

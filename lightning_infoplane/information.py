@@ -18,6 +18,7 @@ __all__ = [
     "conditional_mutual_information",
     "dpi_gaps",
     "dual_total_correlation",
+    "jackknife_error",
     "mutual_information",
     "o_information",
     "p_value",
@@ -259,6 +260,21 @@ def permutation_test(
         chance.append(quantity(*grams[:shuffled], mixed, *grams[shuffled + 1 :]))
     null = torch.stack(chance)
     return PermutationTest(value, null.mean(0), p_value(value, null))
+
+
+def jackknife_error(parts: Tensor) -> Tensor:
+    r"""Standard error ``(...)`` of a quantity from its values ``(G, ...)`` with one group of samples left out each.
+
+    .. math:: \widehat{\mathrm{se}} = \sqrt{\tfrac{G-1}{G} \sum_g (v_g - \bar v)^2}
+
+    Source: Efron and Stein (1981).
+
+    Example:
+        >>> jackknife_error(torch.tensor([1.0, 3.0]))
+        tensor(1.)
+    """
+    groups = len(parts)
+    return (parts - parts.mean(0)).square().sum(0).mul((groups - 1) / groups).sqrt()
 
 
 def p_value(value: Tensor, null: Tensor) -> Tensor:

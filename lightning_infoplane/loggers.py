@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["log_figure", "log_key", "log_scalars"]
+__all__ = ["log_figure", "log_key", "log_scalars", "log_text"]
 
 # MLflow is the strictest: other characters would be dropped there, and two layers could become one.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_./-]")
@@ -45,6 +45,20 @@ def log_figure(loggers: Iterable[Any], tag: str, figure: Figure, step: int, fold
     if not shown or not all(shown):
         folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(folder / f"{tag.replace('/', '-')}.png", dpi=120)
+
+
+def log_text(loggers: Iterable[Any], tag: str, text: str, step: int) -> None:
+    """Show Markdown in every logger that shows text; the others go without."""
+    for logger in loggers:
+        experiment: Any = getattr(logger, "experiment", None)
+        if hasattr(experiment, "add_text"):  # TensorBoard
+            experiment.add_text(tag, text, step)
+        elif hasattr(logger, "log_text"):  # W&B, SwanLab
+            logger.log_text(key=tag, columns=["text"], data=[[text]], step=step)
+        elif hasattr(experiment, "log_text") and hasattr(logger, "run_id"):  # MLflow, which keeps files
+            experiment.log_text(logger.run_id, text, f"{tag}_{step:06d}.md")
+        elif hasattr(experiment, "log_text"):  # Comet
+            experiment.log_text(text, step=step)
 
 
 def _show(logger: Any, tag: str, figure: Figure, step: int) -> bool:  # noqa: ANN401 - any logger

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.capture import first_tensor, intercept, replace_tensors, undisturbed
 
-__all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_chain"]
+__all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_backward_pairs", "find_chain"]
 
 # Relative to the largest value: kernels that sum in another order must not look like a dependence.
 _TOLERANCE = 1e-5
@@ -97,6 +98,81 @@ def find_chain(
             seen = run(z, {a: on_x[a]})
             screened |= {(a, b) for b in telling if b != a and _same(seen.get(b), on_x[b])}
     return Chain(tuple(known), frozenset(screened), random)
+
+
+def find_backward_pairs(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    x: Any,  # noqa: ANN401
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+) -> list[tuple[str, str]]:
+    r"""Pairs (b, a) whose error signals are a chain :math:`\delta_b \to \delta_a`: a reaches the output through b only.
+
+    The graph is cut at b; if no gradient arrives at a then, all of it had come through b. Pairs that two
+    shorter ones imply are left out.
+
+    Args:
+        model: any differentiable network.
+        layers: by name.
+        x: a few samples, as the model takes them.
+        forward: called as ``forward(model, inputs)`` instead of ``model(inputs)``.
+
+    Returns:
+        Pairs, the deeper layer first, from the output down.
+
+    Example:
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+        >>> find_backward_pairs(net, {"0": net[0], "2": net[2]}, torch.eye(3))
+        [('2', '0')]
+    """
+    reached = _reached(model, layers, x, None, forward)
+    through = {b: reached - _reached(model, layers, x, b, forward) - {b} for b in reached}
+    order = [name for name in _execution_order(model, layers, x, forward) if name in reached]
+    chains = frozenset((b, a) for b, found in through.items() for a in found if order.index(a) < order.index(b))
+    return covering_pairs(order[::-1], chains)
+
+
+def _reached(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    x: Any,  # noqa: ANN401
+    cut: str | None,
+    forward: Callable[[nn.Module, Any], Any] | None,
+) -> set[str]:
+    """Layers at which a gradient of the output arrives when the graph is cut at one of them."""
+    call = forward or (lambda network, inputs: network(inputs))
+    held: dict[str, Tensor] = {}
+
+    def visit(name: str, output: object) -> object:
+        tensor = first_tensor(output)
+        if tensor is None or not tensor.is_floating_point():
+            return None
+        held[name] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        onward = held[name].detach() if name == cut else held[name]
+        return replace_tensors(output, lambda _: onward.clone(), first_only=True)
+
+    with undisturbed(model), torch.enable_grad():
+        with intercept(layers, visit):
+            output = first_tensor(call(model, x))
+        if output is None or not output.requires_grad:
+            return set()
+        # Random weights: a plain sum has no gradient through a softmax or a normalisation.
+        weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
+        found = torch.autograd.grad((output * weights).sum(), list(held.values()), allow_unused=True)
+    return {name for name, grad in zip(held, found, strict=True) if grad is not None and bool(grad.any())}
+
+
+def _execution_order(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    x: Any,  # noqa: ANN401
+    forward: Callable[[nn.Module, Any], Any] | None,
+) -> list[str]:
+    """Names in the order of their calls."""
+    called: list[str] = []
+    with undisturbed(model), intercept(layers, lambda name, output: called.append(name)):
+        (forward or (lambda network, inputs: network(inputs)))(model, x)
+    return called
 
 
 def covering_pairs(layers: Sequence[str], screened: frozenset[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -1,64 +1,52 @@
-"""One moment of a network: activations to Gram matrices as they come, then all spectra, then the quantities."""
+"""One moment of a network: activations to Gram matrices as they come, entropies to quantities at the end."""
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.entropy import Eigenvalues, Estimate, Solver, check_alpha, joint_gram
-from lightning_infoplane.information import dpi_gaps, p_value, shared_bits
+from lightning_infoplane.bandwidths import MedianDistance
+from lightning_infoplane.entropy import Estimate
+from lightning_infoplane.information import jackknife_error, p_value, shared_bits
 from lightning_infoplane.kernels import as_maps, class_gram, gaussian_gram
-from lightning_infoplane.precision import upcast, widest_float
+from lightning_infoplane.pairs import layer_redundancy
+from lightning_infoplane.precision import upcast
+from lightning_infoplane.spectra import Grams, Settings, Share, entropies
 
-__all__ = ["Measurement", "Settings", "Share"]
+__all__ = ["ERRORS", "FORWARD", "Measurement", "Names"]
 
-# Bytes of float64 matrices whose spectra are asked for in one call.
-_BATCH_BYTES = 2**24
 # Shuffles from which on a p-value is worth its name: 1 / (1 + 20) < 0.05.
 _ENOUGH_FOR_P = 20
-# The gaps along the layers, by the information they are gaps of.
-_GAPS = {"I_XT": "DPI_XT", "I_TY": "DPI_YT"}
+# How many of its own standard errors a gap must be below zero to be counted as a violation.
+_VIOLATION = 2.0
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to measure: the arguments of :class:`~lightning_infoplane.InformationPlane`."""
-
-    alpha: float = 1.01
-    bandwidth: Bandwidth = MedianDistance()
-    target_bandwidth: Bandwidth | None = None
-    solver: Solver = Eigenvalues()
-    chance: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        check_alpha(self.alpha)
-        if self.chance < 0:
-            raise ValueError(f"chance={self.chance}: expected 0 (off), 1, or more shuffles to average.")
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of the spectral work that is this process's; here, one process that does everything.
+class Names:
+    """What the quantities are called: of activations, or of error signals.
 
     Args:
-        rank: of this process.
-        world_size: how many there are.
-        first: gives every process the tensor of rank 0.
-        total: gives every process the sum over all.
+        entropy: of a layer.
+        bandwidth: of a layer.
+        own: entropy of X and of Y; the empty name is not reported.
+        shared: information of a layer with X and with Y.
+        gap: differences of that information between layers.
     """
 
-    rank: int = 0
-    world_size: int = 1
-    first: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    total: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    entropy: str = "H_T"
+    bandwidth: str = "bandwidth"
+    own: Mapping[str, str] = field(default_factory=lambda: {"X": "H_X", "Y": "H_Y"})
+    shared: Mapping[str, str] = field(default_factory=lambda: {"X": "I_XT", "Y": "I_TY"})
+    gap: Mapping[str, str] = field(default_factory=lambda: {"X": "DPI_XT", "Y": "DPI_YT"})
+
+
+FORWARD = Names()
+ERRORS = Names("H_error", "bandwidth_error", {"X": "H_error_last"}, {"X": "I_error"}, {"X": "DPI_error"})
 
 
 class Measurement:
@@ -71,58 +59,62 @@ class Measurement:
         targets: Tensor | None,
         previous: Mapping[str, Tensor],
         prefix: str = "",
+        pairs: Sequence[tuple[str, str]] | None = None,
+        names: Names = FORWARD,
         progress: Callable[[int], object] = lambda layers: None,
     ) -> None:
         if inputs.ndim == 0 or len(inputs) < 2:
             raise ValueError(f"a measurement needs at least 2 samples, got inputs of shape {tuple(inputs.shape)}.")
         if targets is not None and len(targets) != len(inputs):
             raise ValueError(f"got {len(inputs)} inputs but {len(targets)} targets.")
-        self.n, self.prefix = len(inputs), prefix
+        self.n, self.prefix, self.names = len(inputs), prefix, names
         self.sigmas: dict[str, Tensor] = {}
-        self._settings, self._previous, self._progress = settings, previous, progress
-        self._grams: dict[str, Tensor] = {}
+        self._settings, self._previous, self._pairs, self._progress = settings, previous, pairs, progress
+        self._layers: dict[str, Tensor] = {}
+        self._redundancy: dict[str, dict[str, Tensor]] = {}
         self._labels, self._target = self._read_targets(targets)
-        self._input = self._reduce("", inputs)
+        self._input = self._reduce("", self._as_maps(inputs))
 
     def add(self, name: str, activation: Tensor) -> None:
         """Reduce a layer's activation ``(n, ...)`` to its Gram matrix; nothing else of it is kept."""
         if activation.ndim == 0 or len(activation) != self.n:
             raise ValueError(f"{name}: expected one value a sample, ({self.n}, ...), got {tuple(activation.shape)}.")
-        self._grams[name] = self._reduce(name, activation)
+        maps = self._as_maps(activation)
+        self._layers[name] = self._reduce(name, maps)
+        how = self._settings.redundancy
+        if how is not None and maps.shape[1] > 1 and bool(self._layers[name].sum().isfinite()):
+            self._redundancy[name] = layer_redundancy(
+                self._input, maps, self._settings.bandwidth, self._settings.alpha, how, self._guide
+            )
         self._progress(1)
 
     def evaluate(self, share: Share) -> dict[tuple[str, str], float]:
         """All quantities by (layer, quantity); a layer that is not finite is left out, with a warning."""
-        # Running statistics differ between ranks until the next step: rank 0's network is the one measured.
-        self._input = share.first(self._input)
-        self._grams = {name: share.first(gram) for name, gram in self._grams.items()}
-        self.sigmas = {name: share.first(sigma) for name, sigma in self.sigmas.items()}
-        self._drop_non_finite()
-        terms, layers = self._terms(), list(self._grams)
-        kind = widest_float(self._input.device)
-        estimates = torch.zeros(2, len(layers), len(terms), dtype=kind, device=self._input.device)
-        mine, failure = slice(share.rank, None, share.world_size), None
-        try:
-            if layers[mine]:
-                estimates[:, mine] = self._entropies(layers[mine], terms)
-        except RuntimeError as error:  # no convergence, no memory: the other processes must hear of it
-            failure, estimates = error, estimates.fill_(torch.nan)
-        estimates = share.total(estimates)
-        if not bool(estimates.isfinite().all()):
-            raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other ranks'}.") from failure
-        return self._quantities(layers, {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)})
+        grams = self._agree_on(share)
+        found = entropies(grams, self._settings, share, self._progress)
+        columns = self._columns(grams, found)
+        if self._settings.jackknife:
+            for name, error in self._jackknife(grams, share).items():
+                columns[f"{name}_stderr"] = (columns.get(f"{name}_stderr", error * 0).square() + error.square()).sqrt()
+        return self._rows(grams, found, columns)
 
-    def _reduce(self, name: str, values: Tensor) -> Tensor:
-        # (n,) and (n, d) are one variable, (n, C, ...) are C variables.
-        maps = values.detach().reshape(self.n, 1, -1) if values.ndim <= 2 else as_maps(values.detach())
+    # ----------------------------------------------------------------------------------------- Gram matrices
+
+    def _as_maps(self, values: Tensor) -> Tensor:
+        """(n,) and (n, d) are one variable, (n, C, ...) are C variables."""
+        values = upcast(values.detach())
+        return values.reshape(self.n, 1, -1) if values.ndim <= 2 else as_maps(values)
+
+    def _reduce(self, name: str, maps: Tensor) -> Tensor:
         rule = self._settings.bandwidth
-        target = self._target_gram if rule.needs_target else None
-        self.sigmas[name] = rule(maps, target=target, previous=self._previous.get(name))
+        self.sigmas[name] = rule(maps, target=self._guide, previous=self._previous.get(name))
         return gaussian_gram(maps, self.sigmas[name])
 
     @cached_property
-    def _target_gram(self) -> Tensor | None:
+    def _guide(self) -> Tensor | None:
         """The targets' Gram matrix for rules that look at it, made only for them: it is as large as any other."""
+        if not self._settings.bandwidth.needs_target:
+            return None
         return self._target if self._labels is None else class_gram(self._labels)
 
     def _read_targets(self, targets: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -138,99 +130,93 @@ class Measurement:
         maps = upcast(values.reshape(self.n, 1, -1))
         return None, gaussian_gram(maps, (rule or MedianDistance())(maps))
 
-    def _drop_non_finite(self) -> None:
-        """The one look at the numbers before their spectra: a NaN would end eigvalsh with an error."""
-        grams = {"inputs": self._input, "targets": self._input if self._target is None else self._target}
-        finite = torch.stack([gram.sum().isfinite() for gram in (*grams.values(), *self._grams.values())]).tolist()
-        for name, fine in zip(grams, finite, strict=False):
+    def _agree_on(self, share: Share) -> Grams:
+        """Rank 0's matrices, for running statistics differ between ranks until the next step; only finite ones.
+
+        This is the one look at the numbers before their spectra: a NaN would end eigvalsh with an error.
+        """
+        layers = {name: share.first(gram) for name, gram in self._layers.items()}
+        self.sigmas = {name: share.first(sigma) for name, sigma in self.sigmas.items()}
+        target = None if self._target is None else share.first(self._target)
+        grams = Grams(share.first(self._input), self._labels, target, layers)
+        probe = {"inputs": grams.input} | ({} if target is None else {"targets": target})
+        matrices = [*probe.values(), *layers.values()]
+        finite = torch.stack([matrix.sum().isfinite() for matrix in matrices]).tolist()
+        for name, fine in zip(probe, finite, strict=False):
             if not fine:
                 raise ValueError(f"the {name} of the probe hold NaN or infinite values.")
-        for name in [name for name, fine in zip(self._grams, finite[len(grams) :], strict=True) if not fine]:
+        for name in [name for name, fine in zip(layers, finite[len(probe) :], strict=True) if not fine]:
             warnings.warn(f"layer {name!r} has NaN or infinite activations: it is left out this time.", stacklevel=4)
-            del self._grams[name], self.sigmas[name]
+            del layers[name], self.sigmas[name]
+        return grams
 
-    def _terms(self) -> list[str]:
-        """Which joints with T are needed: none, X, Y, and each of them with its samples shuffled."""
-        partners = ["X"] if self._labels is None and self._target is None else ["X", "Y"]
-        return ["", *partners, *(f"{partner}{k}" for k in range(self._settings.chance) for partner in partners)]
+    # -------------------------------------------------------------------------------------------- quantities
 
-    def _entropies(self, layers: list[str], terms: list[str]) -> Tensor:
-        """Entropies and their errors ``(2, layers, terms)``, a batch of layers at a time."""
-        step = max(1, _BATCH_BYTES // (8 * self.n**2))
-        parts = []
-        for first in range(0, len(layers), step):
-            stack = torch.stack([self._grams[name] for name in layers[first : first + step]])
-            columns = [torch.stack(self._joint_entropy(stack, term)) for term in terms]
-            parts.append(torch.stack(columns, -1))
-            self._progress(len(stack))
-        return torch.cat(parts, 1)
-
-    def _joint_entropy(self, stack: Tensor, term: str) -> Estimate:
-        """Entropies ``(layers,)`` of layers jointly with one of :meth:`_terms`."""
-        solver, alpha = self._settings.solver, self._settings.alpha
-        if not term:
-            return solver.estimate(stack, alpha)
-        order = self._order(int(term[1:])) if term[1:] else slice(None)
-        if term[0] == "X":
-            return solver.estimate(joint_gram(stack, self._input[order][:, order]), alpha)
-        if self._labels is not None:
-            return solver.with_classes(stack, self._labels[order], alpha)
-        assert self._target is not None, "a term with Y needs targets"
-        return solver.estimate(joint_gram(stack, self._target[order][:, order]), alpha)
-
-    def _order(self, shuffle: int) -> Tensor:
-        """The k-th shuffle of the samples: a function of the seed alone, so curves share their chance level's noise."""
-        generator = torch.Generator().manual_seed(1_000_003 * self._settings.seed + shuffle)
-        return torch.randperm(self.n, generator=generator).to(self._input.device)
-
-    def _quantities(self, layers: list[str], joint: Mapping[str, Estimate]) -> dict[tuple[str, str], float]:
-        """Signed sums of the entropies, by (layer, quantity)."""
-        alone = self._entropies_of_probe()
-        found = {("", f"H_{partner}"): float(estimate.bits) for partner, estimate in alone.items()}
-        found["", "log2_n"] = math.log2(self.n)
-        if not layers:
-            return found
-        columns = {"H_T": joint[""].bits, "H_T_stderr": joint[""].stderr}
-        for partner, name in (("X", "I_XT"), ("Y", "I_TY")):
-            if partner in alone:
-                columns |= self._information(name, partner, alone[partner], joint)
-        columns["bandwidth"] = torch.stack([_geometric_mean(self.sigmas[name]) for name in layers])
-        gaps = {gap: dpi_gaps(columns[name]) for name, gap in _GAPS.items() if name in columns}
-        pairs = [f"{first}-to-{second}" for first, second in pairwise(layers)]
-        for rows, kinds in ((layers, columns), (pairs, gaps)):
-            # The one transfer of results to the host. An exact solver has no error to show.
-            table = torch.stack([column.to(joint[""].bits.dtype) for column in kinds.values()]).tolist()
-            for kind, values in zip(kinds, table, strict=True):
-                if any(values) or not kind.endswith("_stderr"):
-                    found |= {(row, kind): value for row, value in zip(rows, values, strict=True)}
-        return found
-
-    def _entropies_of_probe(self) -> dict[str, Estimate]:
-        """Entropies of X, and of Y where there are targets."""
-        solver, alpha = self._settings.solver, self._settings.alpha
-        alone = {"X": solver.estimate(self._input, alpha)}
-        if self._labels is not None:
-            nothing = torch.full_like(self._input, 1 / self.n)  # the joint with a constant is Y itself
-            alone["Y"] = solver.with_classes(nothing, self._labels, alpha)
-        elif self._target is not None:
-            alone["Y"] = solver.estimate(self._target, alpha)
-        return alone
-
-    def _information(
-        self, name: str, partner: str, alone: Estimate, joint: Mapping[str, Estimate]
-    ) -> dict[str, Tensor]:
-        """Mutual information with X or Y, its error, its chance level and its p-value, ``(layers,)`` each."""
-        layer, both = joint[""], joint[partner]
-        told = shared_bits(alone.bits, layer.bits, both.bits)
-        error = (alone.stderr.square() + layer.stderr.square() + both.stderr.square()).sqrt()
-        columns = {name: told, f"{name}_stderr": error}
-        shuffles = [joint[f"{partner}{k}"].bits for k in range(self._settings.chance)]
-        if shuffles:
-            null = shared_bits(alone.bits, layer.bits, torch.stack(shuffles))
-            columns[f"{name}_chance"] = null.mean(0)
+    def _columns(self, grams: Grams, found: Mapping[str, Estimate]) -> dict[str, Tensor]:
+        """Quantities of the layers, ``(layers,)``, and their gaps, ``(pairs,)``."""
+        layer, names = found["T"], self.names
+        columns = {names.entropy: layer.bits, f"{names.entropy}_stderr": layer.stderr}
+        for partner in grams.partners:
+            alone, both, name = found[partner], found[f"T{partner}"], names.shared[partner]
+            columns[name] = shared_bits(alone.bits, layer.bits, both.bits)
+            squares = alone.stderr.square() + layer.stderr.square() + both.stderr.square()
+            columns[f"{name}_stderr"] = squares.sqrt()
+            shuffles = [found[key].bits for key in found if key.startswith(f"T{partner}") and key[2:]]
+            if shuffles:
+                null = shared_bits(alone.bits, layer.bits, torch.stack(shuffles))
+                columns[f"{name}_chance"] = null.mean(0)
             if len(shuffles) >= _ENOUGH_FOR_P:
-                columns[f"{name}_p"] = p_value(told, null)
+                columns[f"{name}_p"] = p_value(columns[name], null)
+            order = list(grams.layers)
+            ends = [(order.index(a), order.index(b)) for a, b in self._gap_pairs(grams)]
+            first, second = torch.tensor(ends, dtype=torch.long, device=layer.bits.device).reshape(-1, 2).unbind(1)
+            columns[names.gap[partner]] = columns[name][first] - columns[name][second]
         return columns
+
+    def _gap_pairs(self, grams: Grams) -> list[tuple[str, str]]:
+        """The pairs asked for, without layers left out; where none were asked for, each layer with the next."""
+        order = list(grams.layers)
+        pairs = list(pairwise(order)) if self._pairs is None else self._pairs
+        return [(a, b) for a, b in pairs if a in grams.layers and b in grams.layers]
+
+    def _jackknife(self, grams: Grams, share: Share) -> dict[str, Tensor]:
+        """Standard errors over the probe, by leaving out one group of samples after the other."""
+        settings = replace(self._settings, chance=0)
+        generator = torch.Generator().manual_seed(self._settings.seed)
+        group = (torch.randperm(self.n, generator=generator) % self._settings.jackknife).to(grams.input.device)
+        parts = []
+        for left_out in range(self._settings.jackknife):
+            part = grams.part((group != left_out).nonzero().squeeze(1))
+            parts.append(self._columns(part, entropies(part, settings, share)))
+        names = [name for name in parts[0] if not name.endswith("_stderr")]
+        return {name: jackknife_error(torch.stack([part[name] for part in parts])) for name in names}
+
+    def _rows(
+        self, grams: Grams, found: Mapping[str, Estimate], columns: dict[str, Tensor]
+    ) -> dict[tuple[str, str], float]:
+        """Everything by (layer, quantity), on the host."""
+        names, layers = self.names, list(grams.layers)
+        rows = {("", names.own[partner]): float(found[partner].bits) for partner in grams.partners}
+        if names is FORWARD:
+            rows["", "log2_n"] = math.log2(self.n)
+        if not layers:
+            return rows
+        columns[names.bandwidth] = torch.stack([_geometric_mean(self.sigmas[name]) for name in layers])
+        pairs = [f"{a}-to-{b}" for a, b in self._gap_pairs(grams)]
+        for name, column in columns.items():
+            values = column.tolist()
+            if name.endswith("_stderr") and not any(values):
+                continue  # an exact solver has no error to show
+            of_pairs = name.removesuffix("_stderr") in names.gap.values()
+            rows |= {(row, name): value for row, value in zip(pairs if of_pairs else layers, values, strict=True)}
+        if pairs:
+            # Of X alone: I(T;Y) rises with depth wherever the network makes the label easier to read.
+            gap = columns[names.gap["X"]]
+            error = columns.get(f"{names.gap['X']}_stderr", torch.zeros_like(gap))
+            rows["", f"{names.gap['X']}_violations"] = float((gap < -_VIOLATION * error).sum())
+        for layer, values_of in self._redundancy.items():
+            rows |= {(layer, name): float(value) for name, value in values_of.items() if layer in grams.layers}
+        return rows
 
 
 def _geometric_mean(sigmas: Tensor) -> Tensor:

@@ -1,15 +1,46 @@
 r"""Redundancy and synergy among the feature maps of a layer: the partial information decomposition of pairs."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_infoplane.entropy import Eigenvalues, check_alpha, check_grams, joint_gram
-from lightning_infoplane.information import shared_bits
-from lightning_infoplane.precision import full_float32
+from lightning_infoplane.bandwidths import Bandwidth
+from lightning_infoplane.entropy import Eigenvalues, check_alpha, check_grams, joint_gram, normalize_trace
+from lightning_infoplane.information import shared_bits, total_correlation
+from lightning_infoplane.kernels import gaussian_gram
+from lightning_infoplane.precision import full_float32, seeded_part
 
-__all__ = ["PairInformation", "map_pairs", "non_redundant_information", "pair_information", "redundancy_synergy"]
+__all__ = [
+    "PairInformation",
+    "Redundancy",
+    "layer_redundancy",
+    "map_pairs",
+    "non_redundant_information",
+    "pair_information",
+    "redundancy_synergy",
+]
+
+
+@dataclass(frozen=True)
+class Redundancy:
+    """How redundancy and synergy are sampled: all pairs of 512 maps would take minutes.
+
+    Args:
+        pairs: of feature maps, at most; the same ones at every measurement.
+        samples: of the probe, at most; a spectrum costs their cube.
+        seed: of the choice of pairs.
+    """
+
+    pairs: int = 64
+    samples: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.pairs < 1 or self.samples < 2:
+            raise ValueError(f"{self}: expected pairs >= 1 and samples >= 2.")
 
 
 class PairInformation(NamedTuple):
@@ -164,6 +195,51 @@ def non_redundant_information(x: Tensor, maps: Tensor, alpha: float = 1.01, pair
         tensor(2., dtype=torch.float64)
     """
     return pair_information(x, maps, alpha, pairs).non_redundant().mean()
+
+
+def layer_redundancy(
+    x: Tensor, maps: Tensor, bandwidth: Bandwidth, alpha: float, how: Redundancy, target: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Redundancy, synergy and total correlation of a layer's maps, from a sample of pairs and of the probe.
+
+    In pairs every map has the bandwidth it would have alone; in the total correlation, which compares maps
+    with their joint, that of the joint. Errors are those of the sampling of pairs, zero if all were taken.
+
+    Args:
+        x: Gram matrix ``(n, n)`` of the input.
+        maps: ``(n, C, d)``, two maps or more.
+        bandwidth: the rule.
+        alpha: the order.
+        how: the sampling.
+        target: Gram matrix ``(n, n)`` of the targets, for rules that need it.
+
+    Returns:
+        Scalars by name: ``redundancy_synergy``, ``non_redundant``, both with ``_stderr``, in bits, and
+        ``total_correlation``, normalised.
+
+    Example:
+        >>> bit = torch.tensor([0.0, 0.0, 9.0, 9.0], dtype=torch.float64)
+        >>> maps = torch.stack([bit, bit], 1).unsqueeze(-1)  # a map and its copy
+        >>> found = layer_redundancy(class_gram(bit.long()), maps, Fixed(0.1), 1.01, Redundancy())
+        >>> round(float(found["redundancy_synergy"]), 6), round(float(found["total_correlation"]), 6)
+        (1.0, 1.0)
+    """
+    n, channels = maps.shape[:2]
+    part = seeded_part(n, min(n, how.samples), maps.device)
+    pairs = map_pairs(channels, how.pairs, how.seed).to(maps.device)
+    used, index = torch.unique(pairs, return_inverse=True)
+    seen, target = maps[part][:, used], None if target is None else normalize_trace(target[part][:, part])
+    alone = seen.movedim(1, 0).unsqueeze(-2)
+    grams = gaussian_gram(alone, bandwidth(alone, target=target))
+    found = pair_information(normalize_trace(x[part][:, part]), grams, alpha, index)
+    together = gaussian_gram(alone, bandwidth(seen, target=target).unsqueeze(-1))
+    columns = {"redundancy_synergy": found.redundancy_synergy(), "non_redundant": found.non_redundant()}
+    values = {"total_correlation": total_correlation(*together, alpha=alpha, normalized=True)}
+    for name, column in columns.items():
+        drawn, everything = len(column), channels * (channels - 1) / 2
+        scatter = column.var(correction=1) if drawn > 1 else torch.zeros_like(column[0])
+        values |= {name: column.mean(), f"{name}_stderr": (scatter / drawn * (1 - drawn / everything)).sqrt()}
+    return values
 
 
 def _all_pairs_at_two(maps: Tensor, x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ once, many in a call, and the quantities are sums of them.
 import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.entropy import Eigenvalues, Solver
-from lightning_infoplane.measurement import Measurement, Settings, Share
+from lightning_infoplane.measurement import FORWARD, Measurement, Names
+from lightning_infoplane.pairs import Redundancy
+from lightning_infoplane.spectra import Settings, Share
 
 __all__ = ["InformationPlane", "Row", "verdicts"]
 
@@ -46,6 +49,9 @@ class InformationPlane:
         solver: how entropies are computed; ``Eigenvalues()``, exact, when left out.
         chance: shuffles averaged for the chance level; 0 turns it off, 20 or more give p-values too.
         seed: of the shuffles, which are the same at every measurement.
+        jackknife: groups of samples left out in turn, for standard errors over the probe; 0 turns it off. Costs
+            as many measurements without chance level; 8 are usual.
+        redundancy: also measure redundancy, synergy and total correlation of the feature maps.
 
     Example:
         >>> x, y = torch.eye(8), torch.arange(8) % 2
@@ -63,9 +69,18 @@ class InformationPlane:
         solver: Solver | None = None,
         chance: int = 1,
         seed: int = 0,
+        jackknife: int = 0,
+        redundancy: Redundancy | None = None,
     ) -> None:
         self.settings = Settings(
-            alpha, bandwidth or MedianDistance(), target_bandwidth, solver or Eigenvalues(), chance, seed
+            alpha,
+            bandwidth or MedianDistance(),
+            target_bandwidth,
+            solver or Eigenvalues(),
+            chance,
+            seed,
+            jackknife,
+            redundancy,
         )
         self.history: list[Row] = []
         # Bandwidths of the last measurement by layer: for rules that freeze or smooth theirs.
@@ -103,6 +118,8 @@ class InformationPlane:
         inputs: Tensor,
         targets: Tensor | None,
         probe: str = "",
+        pairs: Sequence[tuple[str, str]] | None = None,
+        names: Names = FORWARD,
         progress: Callable[[int], object] = lambda layers: None,
     ) -> Measurement:
         """Begin a measurement to which activations are added one by one, as a hook produces them.
@@ -111,18 +128,24 @@ class InformationPlane:
             inputs: ``(n, ...)``.
             targets: as for :meth:`measure`.
             probe: its name where there are several, such as ``"train"``: quantities are ``"train/I_XT"`` then.
+            pairs: layers between which gaps are wanted; where none are given, each layer and the next.
+            names: what the quantities are called; ``ERRORS`` for error signals.
             progress: called with 1 for each layer reduced, and with how many for each batch of spectra.
         """
         prefix = f"{probe}/" if probe else ""
-        previous = {
-            k.removeprefix(prefix): sigma.to(inputs.device) for k, sigma in self._sigmas.items() if k.startswith(prefix)
-        }
-        return Measurement(self.settings, inputs, targets, previous, prefix, progress)
+        settings = self.settings
+        if names is not FORWARD:  # gradients have no targets to align with and no maps to compare
+            rule = MedianDistance() if settings.bandwidth.needs_target else settings.bandwidth
+            settings = replace(settings, bandwidth=rule, redundancy=None)
+        key = f"{prefix}{names.bandwidth}/"
+        previous = {k.removeprefix(key): v.to(inputs.device) for k, v in self._sigmas.items() if k.startswith(key)}
+        return Measurement(settings, inputs, targets, previous, prefix, pairs, names, progress)
 
     def finish(self, measurement: Measurement, epoch: int = 0, step: int = 0, share: Share | None = None) -> list[Row]:
         """Evaluate a measurement, append its rows to ``history`` and return them."""
         values, prefix = measurement.evaluate(share or Share()), measurement.prefix
-        self._sigmas.update({prefix + name: sigma for name, sigma in measurement.sigmas.items()})
+        key = f"{prefix}{measurement.names.bandwidth}/"
+        self._sigmas.update({key + name: sigma for name, sigma in measurement.sigmas.items()})
         rows = [Row(epoch, step, layer, prefix + quantity, value) for (layer, quantity), value in values.items()]
         self.history.extend(rows)
         return rows

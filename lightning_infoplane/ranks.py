@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from lightning_infoplane.measurement import Share
+from lightning_infoplane.spectra import Share
 
 __all__ = ["agree", "share_over_ranks"]
 

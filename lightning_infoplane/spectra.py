@@ -1,0 +1,148 @@
+"""All entropies of one moment: each spectrum once, many in a call, shared out over the processes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
+from lightning_infoplane.entropy import Eigenvalues, Estimate, Solver, check_alpha, joint_gram, normalize_trace
+from lightning_infoplane.pairs import Redundancy
+from lightning_infoplane.precision import widest_float
+
+__all__ = ["Grams", "Settings", "Share", "entropies"]
+
+# Bytes of float64 matrices whose spectra are asked for in one call.
+_BATCH_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure: the arguments of :class:`~lightning_infoplane.InformationPlane`."""
+
+    alpha: float = 1.01
+    bandwidth: Bandwidth = MedianDistance()
+    target_bandwidth: Bandwidth | None = None
+    solver: Solver = Eigenvalues()
+    chance: int = 1
+    seed: int = 0
+    jackknife: int = 0
+    redundancy: Redundancy | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_alpha(self.alpha)
+        if self.chance < 0:
+            raise ValueError(f"chance={self.chance}: expected 0 (off), 1, or more shuffles to average.")
+        if self.jackknife < 0 or self.jackknife == 1:
+            raise ValueError(f"jackknife={self.jackknife}: expected 0 (off), or 2 groups and more; 8 are usual.")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of the spectral work that is this process's; here, one process that does everything.
+
+    Args:
+        rank: of this process.
+        world_size: how many there are.
+        first: gives every process the tensor of rank 0.
+        total: gives every process the sum over all.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    first: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    total: Callable[[Tensor], Tensor] = lambda tensor: tensor
+
+
+class Grams(NamedTuple):
+    """Gram matrices ``(n, n)`` of one moment; classes have labels instead, for their blocks."""
+
+    input: Tensor
+    labels: Tensor | None
+    target: Tensor | None
+    layers: Mapping[str, Tensor]
+
+    @property
+    def partners(self) -> list[str]:
+        """What information is measured with: X, and Y where there are targets."""
+        return ["X"] if self.labels is None and self.target is None else ["X", "Y"]
+
+    def part(self, keep: Tensor) -> "Grams":
+        """The same moment seen by some of the samples only."""
+
+        def cut(gram: Tensor) -> Tensor:
+            return normalize_trace(gram[keep][:, keep])
+
+        return Grams(
+            cut(self.input),
+            None if self.labels is None else self.labels[keep],
+            None if self.target is None else cut(self.target),
+            {name: cut(gram) for name, gram in self.layers.items()},
+        )
+
+
+def entropies(
+    grams: Grams, settings: Settings, share: Share, progress: Callable[[int], object] = lambda layers: None
+) -> dict[str, Estimate]:
+    """Entropies of the layers T, ``(layers,)`` each, by what they are joint with, and of X and Y themselves.
+
+    Keys: ``"T"``; ``"TX"``, ``"TY"``; ``"TX0"``, ``"TY0"``, ``"TX1"``, … with the samples of X or Y shuffled;
+    ``"X"``, ``"Y"``, scalars.
+
+    Raises:
+        RuntimeError: on every process, if a spectrum fails on one.
+    """
+    shuffles = [f"T{partner}{k}" for k in range(settings.chance) for partner in grams.partners]
+    terms = ["T", *(f"T{partner}" for partner in grams.partners), *shuffles]
+    names, device = list(grams.layers), grams.input.device
+    estimates = torch.zeros(2, len(names), len(terms), dtype=widest_float(device), device=device)
+    mine, failure = slice(share.rank, None, share.world_size), None
+    try:
+        step = max(1, _BATCH_BYTES // (8 * grams.input.numel()))
+        for first in range(0, len(names[mine]), step):
+            stack = torch.stack([grams.layers[name] for name in names[mine][first : first + step]])
+            columns = [torch.stack(_joint(stack, grams, term, settings)) for term in terms]
+            estimates[:, mine][:, first : first + step] = torch.stack(columns, -1)
+            progress(len(stack))
+        alone = {partner: _alone(grams, partner, settings) for partner in grams.partners}
+    except RuntimeError as error:  # no convergence, no memory: the other processes must hear of it
+        failure, estimates = error, estimates.new_full((2, max(1, len(names)), len(terms)), torch.nan)
+    estimates = share.total(estimates)
+    if failure or not bool(estimates.isfinite().all()):
+        raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
+    return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)} | alone
+
+
+def _joint(stack: Tensor, grams: Grams, term: str, settings: Settings) -> Estimate:
+    """Entropies ``(layers,)`` of one term."""
+    solver, alpha = settings.solver, settings.alpha
+    if term == "T":
+        return solver.estimate(stack, alpha)
+    order = _shuffled(grams.input, settings.seed, int(term[2:])) if term[2:] else slice(None)
+    if term[1] == "X":
+        return solver.estimate(joint_gram(stack, grams.input[order][:, order]), alpha)
+    if grams.labels is not None:
+        return solver.with_classes(stack, grams.labels[order], alpha)
+    assert grams.target is not None, "a term with Y needs targets"
+    return solver.estimate(joint_gram(stack, grams.target[order][:, order]), alpha)
+
+
+def _alone(grams: Grams, partner: str, settings: Settings) -> Estimate:
+    """Entropy of X or Y."""
+    solver, alpha = settings.solver, settings.alpha
+    if partner == "X":
+        return solver.estimate(grams.input, alpha)
+    if grams.labels is not None:
+        nothing = torch.full_like(grams.input, 1 / len(grams.input))  # the joint with a constant is Y itself
+        return solver.with_classes(nothing, grams.labels, alpha)
+    assert grams.target is not None, "Y needs targets"
+    return solver.estimate(grams.target, alpha)
+
+
+def _shuffled(like: Tensor, seed: int, shuffle: int) -> Tensor:
+    """The k-th shuffle of the samples: a function of the seed alone, so epochs share their chance level's noise."""
+    generator = torch.Generator().manual_seed(1_000_003 * seed + shuffle)
+    return torch.randperm(len(like), generator=generator).to(like.device)
