@@ -1,27 +1,28 @@
 """The Lightning callback: when to measure, where the numbers go, what a checkpoint keeps. No formula."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as lp
 import pytorch_lightning as pl
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 from tqdm.auto import tqdm
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.capture import LayerSpec, isolated_rng, select_layers
+from lightning_infoplane.capture import LayerSpec, select_layers
 from lightning_infoplane.entropy import Eigenvalues, Solver
-from lightning_infoplane.loaders import draw_from_trainer, to_model
-from lightning_infoplane.loggers import log_figure, log_key, log_scalars
-from lightning_infoplane.measurement import Measurement
+from lightning_infoplane.errors import error_signals
+from lightning_infoplane.loaders import make_probes
+from lightning_infoplane.loggers import ModuleLog, log_key, log_scalars, log_text
+from lightning_infoplane.markov import Chain, find_backward_pairs, find_chain
+from lightning_infoplane.measurement import ERRORS, Measurement
 from lightning_infoplane.observe import observe
-from lightning_infoplane.plane import InformationPlane, Row, verdicts
-from lightning_infoplane.plots import plot_depth, plot_plane
+from lightning_infoplane.outputs import card, draw, remedies
+from lightning_infoplane.pairs import Redundancy
+from lightning_infoplane.plane import InformationPlane, Row
 from lightning_infoplane.probe import Probe
 from lightning_infoplane.ranks import agree, share_over_ranks
 from lightning_infoplane.schedules import EveryNEpochs, Schedule
@@ -39,14 +40,8 @@ else:
 # In the history, for pictures that have nothing but the table; a chart of a constant would be noise in a logger.
 _NOT_LOGGED = "log2_n"
 
-_REMEDIES = {
-    "saturated": "H(T) is {share:.0%} of log2 n, so I(X;T) equals H(X) whatever the layer does. "
-    "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
-    "collapsed": "H(T) is {share:.0%} of log2 n: to the kernel all samples look alike (a dead layer?). "
-    "If its activations do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
-    "at chance": "I(X;T) is no larger than for shuffled pairs, so the curve says nothing about the input. "
-    "Use a larger probe or another bandwidth.",
-}
+# Samples on which chains are looked for: that layers tell a few from a few others is all that is needed.
+_FEW = 4
 
 
 class MatrixRenyiCallback(_Callback):
@@ -83,6 +78,14 @@ class MatrixRenyiCallback(_Callback):
             held on the CPU until the last piece is through.
         seed: of the probe and the shuffles.
         on_probe_change: what to do on resuming with a probe of other samples: ``"error"`` or ``"warn"``.
+        dpi_pairs: between which layers gaps are logged: ``"markov"``, those that intervention on the network finds
+            to be chains, or ``"consecutive"``, each with the next.
+        error_signals: also measure the gradients of the loss with respect to the layers: ``I_error/…``,
+            ``DPI_error/…``, the backward inequality.
+        loss_fn: ``(outputs, targets) -> scalar`` for them; cross-entropy or mean squared error where that fits.
+        redundancy: also log redundancy-synergy trade-off, non-redundant information and total correlation of the
+            feature maps; pass a ``Redundancy`` to choose their sampling.
+        jackknife: groups of samples left out in turn, for standard errors of everything; 8 are usual, 0 is off.
         raise_on_error: end the training when a measurement fails, instead of going on with a warning.
 
     Raises:
@@ -115,6 +118,11 @@ class MatrixRenyiCallback(_Callback):
         probe_batch_size: int | None = None,
         seed: int = 0,
         on_probe_change: Literal["error", "warn"] = "error",
+        dpi_pairs: Literal["markov", "consecutive"] = "markov",
+        error_signals: bool = False,
+        loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
+        redundancy: bool | Redundancy = False,
+        jackknife: int = 0,
         raise_on_error: bool = False,
     ) -> None:
         super().__init__()
@@ -126,12 +134,16 @@ class MatrixRenyiCallback(_Callback):
         self.figures, self.prog_bar, self.probe_batch_size = figures, prog_bar, probe_batch_size
         self.name, self.log_prefix = name, (f"{name}/" if name else "") if log_prefix is None else log_prefix
         self.seed, self.on_probe_change, self.raise_on_error = seed, on_probe_change, raise_on_error
-        self.plane = InformationPlane(alpha, bandwidth, target_bandwidth, solver, chance, seed)
+        self.dpi_pairs, self.error_signals, self.loss_fn = dpi_pairs, error_signals, loss_fn
+        sampling = Redundancy() if redundancy is True else redundancy or None
+        self.plane = InformationPlane(alpha, bandwidth, target_bandwidth, solver, chance, seed, jackknife, sampling)
         self._wanted = Probe(*probe) if isinstance(probe, tuple) else probe
         self._probes: dict[str, Probe] = {}
+        self._chain: Chain | None = None
+        self._backward: list[tuple[str, str]] | None = None
         self._fingerprints: dict[str, str] = {}  # also those of the run a checkpoint was made in
         self._modules: dict[str, nn.Module] = {}
-        self._metrics: dict[str, MeanMetric] = {}
+        self._log = ModuleLog()
         self._said: set[str] = set()
         self._started, self._seconds, self._count = 0.0, 0.0, 0
 
@@ -139,6 +151,11 @@ class MatrixRenyiCallback(_Callback):
     def history(self) -> list[Row]:
         """Every number so far: (epoch, step, layer, quantity, value), epochs counted as finished ones."""
         return self.plane.history
+
+    @property
+    def markov_pairs(self) -> list[tuple[str, str]]:
+        """Pairs of layers between which the data-processing inequality is implied, once training has begun."""
+        return [] if self._chain is None else self._chain.pairs
 
     @property
     def state_key(self) -> str:
@@ -150,14 +167,17 @@ class MatrixRenyiCallback(_Callback):
     def on_fit_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Find the layers, so that a misspelt name ends the run here."""
         self._modules = select_layers(pl_module, self.layers)
+        if self.error_signals and len(self._modules) < 2:
+            raise ValueError(f"error_signals=True compares layers, and layers={self.layers!r} chose only one.")
 
     def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Draw the probe and measure the untrained network; a resumed run has done so already."""
         self._started, self._seconds, self._count = time.monotonic(), 0.0, 0
-        self._probes = self._make_probes(trainer, pl_module)
+        self._probes = make_probes(trainer, pl_module, self._wanted, self.sources, self.seed, self._say_once)
         self._check_fingerprints()
         if any(probe.targets is None for probe in self._probes.values()):
             self._say_once("targets", "the probe has no targets: I(T;Y) is left out.")
+        self._find_chains(trainer, pl_module)
         if self.measure_at_start and trainer.global_step == 0:
             # pl_module.log would write these at the end of the first epoch.
             log_scalars(trainer.loggers, self._measure(trainer, pl_module, epoch=0, step=0), step=0, epoch=0)
@@ -182,15 +202,7 @@ class MatrixRenyiCallback(_Callback):
         # The step at which Lightning itself writes epoch-end values; global_step is one larger, and counts
         # twice with two optimizers.
         step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
-        for key, value in self._measure(trainer, pl_module, epoch, step).items():
-            if key not in self._metrics:
-                self._metrics[key] = MeanMetric(nan_strategy="disable", sync_on_compute=False)
-                if pl_module.device.type != "mps":
-                    self._metrics[key].set_dtype(torch.float64)
-            metric = self._metrics[key].to(pl_module.device)
-            metric.update(value)
-            # Any string will do as metric_attribute: it spares Lightning the search in the user's module.
-            pl_module.log(key, metric, on_step=False, on_epoch=True, metric_attribute=key)
+        self._log(pl_module, self._measure(trainer, pl_module, epoch, step))
 
     def on_train_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Say what it cost; let go of the model and of the probe on the device."""
@@ -212,23 +224,6 @@ class MatrixRenyiCallback(_Callback):
 
     # ------------------------------------------------------------------------------------------------ the probe
 
-    def _make_probes(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> dict[str, Probe]:
-        """The user's probe, or those drawn from the run's data, by name: empty where there is one only."""
-        if isinstance(self._wanted, Probe):
-            with isolated_rng(self.seed):
-                inputs, targets = to_model(trainer, pl_module, (self._wanted.inputs, self._wanted.targets))
-            return {"": Probe(inputs, targets)}
-        probes: dict[str, Probe] = {}
-        for source in self.sources:
-            probe = draw_from_trainer(trainer, pl_module, source, self._wanted, self.seed)
-            if probe is None and len(self.sources) == 1:
-                self._say_once(source, "there is no validation data: the probe is drawn from the training data.")
-                probe = draw_from_trainer(trainer, pl_module, "train", self._wanted, self.seed)
-            if probe is None:
-                raise ValueError(f"probe_from={self.sources}: there is no {source!r} data. Pass probe_from='train'.")
-            probes[source if len(self.sources) > 1 else ""] = probe
-        return probes
-
     def _check_fingerprints(self) -> None:
         """Curves that go on with other samples are not one curve."""
         found = {name: probe.fingerprint() for name, probe in self._probes.items()}
@@ -242,6 +237,25 @@ class MatrixRenyiCallback(_Callback):
             rank_zero_warn(f"MatrixRenyiCallback: {message}")
         self._fingerprints = found
 
+    def _find_chains(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
+        """Try by intervention which gaps mean something."""
+        probe = next(iter(self._probes.values()))
+
+        def find() -> tuple[Chain | None, list[tuple[str, str]] | None]:
+            chain = backward = None
+            with trainer.precision_plugin.forward_context():
+                if self.dpi_pairs == "markov":
+                    chain = find_chain(pl_module, self._modules, *probe.halves(_FEW), self.forward_fn)
+                if self.error_signals:
+                    backward = find_backward_pairs(pl_module, self._modules, probe.halves(_FEW)[0], self.forward_fn)
+            return chain, backward
+
+        try:
+            found = agree(share_over_ranks(), find, pl_module.device)
+            self._chain, self._backward = trainer.strategy.broadcast(found)
+        except Exception as error:  # the same on all ranks; the gaps are then between consecutive layers
+            self._fail("looking for Markov chains among the layers", error)
+
     # ------------------------------------------------------------------------------------------ the measurement
 
     def _measure(self, trainer: lp.Trainer, pl_module: lp.LightningModule, epoch: int, step: int) -> dict[str, float]:
@@ -252,15 +266,11 @@ class MatrixRenyiCallback(_Callback):
             observed = agree(share, lambda: self._observe(trainer, pl_module), pl_module.device)
             rows = [row for one in observed for row in self.plane.finish(one, epoch, step, share)]
         except Exception as error:
-            if self.raise_on_error:
-                raise
-            rank_zero_warn(
-                f"MatrixRenyiCallback: the measurement after epoch {epoch} failed and training goes on. "
-                f"{type(error).__name__}: {error} (raise_on_error=True ends the run instead.)"
-            )
+            self._fail(f"the measurement after epoch {epoch}", error)
             return {}
-        self._warn_of(rows)
-        self._write(trainer, step)
+        for about, message in remedies(rows, self._probes):
+            self._say_once(about, message)
+        self._write(trainer, rows, step)
         self._seconds, self._count = self._seconds + time.monotonic() - began, self._count + 1
         return {
             log_key(self.log_prefix, row.quantity, row.layer): row.value
@@ -268,32 +278,43 @@ class MatrixRenyiCallback(_Callback):
             if not row.quantity.endswith(_NOT_LOGGED)
         }
 
+    def _fail(self, what: str, error: Exception) -> None:
+        if self.raise_on_error:
+            raise error
+        rank_zero_warn(
+            f"MatrixRenyiCallback: {what} failed and training goes on. {type(error).__name__}: {error} "
+            "(raise_on_error=True ends the run instead.)"
+        )
+
     def _observe(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> list[Measurement]:
         """Every probe through the network."""
         work = 2 * len(self._probes) * len(self._modules)  # Gram matrices, then spectra
+        pairs = None if self._chain is None else self._chain.pairs
+        observed = []
         with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
-            return [
+            for name, probe in self._probes.items():
+                measurement = self.plane.start(probe.x, probe.targets, name, pairs, progress=bar.update)
+                precision = trainer.precision_plugin.forward_context()
+                batch_size = self.probe_batch_size
                 observe(
-                    self.plane.start(probe.x, probe.targets, name, progress=bar.update),
-                    pl_module,
-                    self._modules,
-                    probe,
-                    self.forward_fn,
-                    self.probe_batch_size,
-                    trainer.precision_plugin.forward_context(),
-                    self._say_once,
+                    measurement, pl_module, self._modules, probe, self.forward_fn, batch_size, precision, self._say_once
                 )
-                for name, probe in self._probes.items()
-            ]
+                observed.append(measurement)
+                if self.error_signals:
+                    observed.append(self._observe_errors(trainer, pl_module, name, probe))
+        return observed
 
-    def _warn_of(self, rows: Sequence[Row]) -> None:
-        """Say once a layer that a curve means nothing, and what to do."""
-        table = {f"{row.quantity.removesuffix('H_T')}{row.layer}": row for row in rows if row.quantity.endswith("H_T")}
-        limit = next(row.value for row in rows if row.quantity.endswith("log2_n"))
-        for layer, verdict in verdicts(rows).items():
-            if verdict != "ok":
-                remedy = _REMEDIES[verdict].format(share=table[layer].value / limit)
-                self._say_once(f"{layer} {verdict}", f"layer {layer!r} is {verdict}. {remedy}")
+    def _observe_errors(
+        self, trainer: lp.Trainer, pl_module: lp.LightningModule, name: str, probe: Probe
+    ) -> Measurement:
+        """The gradients at every layer, compared with that at the last one."""
+        precision = trainer.precision_plugin.forward_context()
+        errors = error_signals(pl_module, self._modules, probe, self.loss_fn, self.forward_fn, precision)
+        last = errors.pop(list(errors)[-1])
+        measurement = self.plane.start(last, None, name, self._backward, ERRORS)
+        for layer in list(errors):
+            measurement.add(layer, errors.pop(layer))
+        return measurement
 
     def _say_once(self, about: str, message: str) -> None:
         if about not in self._said:
@@ -302,8 +323,8 @@ class MatrixRenyiCallback(_Callback):
 
     # --------------------------------------------------------------------------------------------------- output
 
-    def _write(self, trainer: lp.Trainer, step: int) -> None:
-        """Table and pictures beside the run's own logs, on rank 0; the directory is agreed upon by all ranks."""
+    def _write(self, trainer: lp.Trainer, rows: Sequence[Row], step: int) -> None:
+        """Table, pictures and card beside the run's own logs, on rank 0; all ranks agree upon the directory."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
@@ -311,18 +332,10 @@ class MatrixRenyiCallback(_Callback):
         try:
             self.plane.save(folder / f"{stem}.csv")
             if self.figures:
-                self._draw(trainer, step, folder, stem)
+                draw(trainer.loggers, folder, stem, self.history, self._probes, step)
+                log_text(trainer.loggers, f"{stem}/card", card(self.plane, rows, self._probes, self._chain), step)
         except Exception as error:  # a full disk or a logger's server must not end the run
             self._say_once("output", f"could not write {stem}.csv or its pictures: {type(error).__name__}: {error}")
-
-    def _draw(self, trainer: lp.Trainer, step: int, folder: Path, stem: str) -> None:
-        for probe, held in self._probes.items():
-            pictures: Mapping[str, Callable[..., Any]] = (
-                {"depth": plot_depth} if held.targets is None else {"plane": plot_plane, "depth": plot_depth}
-            )
-            for kind, plot in pictures.items():
-                tag = "/".join(part for part in (stem, probe, kind) if part)
-                log_figure(trainer.loggers, tag, plot(self.history, probe=probe).figure, step, folder)
 
 
 def _check_arguments(

@@ -1,5 +1,6 @@
 """From a Trainer's data to the probe: found without touching a loader that trains, moved as a batch is moved."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as lp
@@ -7,37 +8,68 @@ import lightning.pytorch as lp
 from lightning_infoplane.capture import isolated_rng
 from lightning_infoplane.probe import Probe, draw_batch, split_batch
 
-__all__ = ["draw_from_trainer", "to_model"]
+__all__ = ["make_probes"]
 
 
-def draw_from_trainer(
-    trainer: lp.Trainer, pl_module: lp.LightningModule, source: str, size: int, seed: int
-) -> Probe | None:
-    """Draw a probe from the first train or validation loader; None where there is no validation data.
+def make_probes(
+    trainer: lp.Trainer,
+    pl_module: lp.LightningModule,
+    wanted: Probe | int,
+    sources: Sequence[str],
+    seed: int,
+    notice: Callable[[str, str], None],
+) -> dict[str, Probe]:
+    """The user's probe, or one drawn from each source, on the module's device.
 
     Rank 0 draws and the others are given its samples: their data sets may be shards. With several loaders
     the first is used. Random augmentations see the RNG at ``seed``, so that a resumed run gets the same probe.
 
+    Args:
+        trainer: whose loaders are set up.
+        pl_module: whose transfer hooks apply.
+        wanted: a probe, or how many samples to draw.
+        sources: ``"train"``, ``"val"``.
+        seed: of the draw.
+        notice: told (about, message) when validation data are missing.
+
+    Returns:
+        Probes by source; by the empty name where there is one only.
+
     Raises:
         ValueError: on every rank, if the data cannot give such a probe.
     """
-    loader = _find_loader(trainer, source)
-    if loader is None:
-        return None
+    if isinstance(wanted, Probe):
+        with isolated_rng(seed):
+            inputs, targets = _to_model(trainer, pl_module, (wanted.inputs, wanted.targets))
+        return {"": Probe(inputs, targets)}
+    probes: dict[str, Probe] = {}
+    for source in sources:
+        loader = _find_loader(trainer, source)
+        if loader is None and len(sources) == 1:
+            notice(source, "there is no validation data: the probe is drawn from the training data.")
+            loader = _find_loader(trainer, "train")
+        if loader is None:
+            raise ValueError(f"probe_from={list(sources)}: there is no {source!r} data. Pass probe_from='train'.")
+        probes[source if len(sources) > 1 else ""] = _draw(trainer, pl_module, loader, wanted, seed)
+    return probes
+
+
+def _draw(trainer: lp.Trainer, pl_module: lp.LightningModule, loader: Any, size: int, seed: int) -> Probe:  # noqa: ANN401
+    """Rank 0's samples, moved as the Trainer would move a batch."""
     drawn: tuple[Any, str] = (None, "")
     with isolated_rng(seed):
         if trainer.is_global_zero:
             try:
-                drawn = (_draw(loader, size, seed), "")
+                drawn = (_batch(loader, size, seed), "")
             except Exception as error:  # told to all ranks: the others wait in the broadcast
-                drawn = (None, f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error))
+                drawn = (None, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
         batch, problem = trainer.strategy.broadcast(drawn)
         if problem:
             raise ValueError(problem)
-        return Probe(*split_batch(to_model(trainer, pl_module, batch)))
+        return Probe(*split_batch(_to_model(trainer, pl_module, batch)))
 
 
-def to_model(trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any) -> Any:  # noqa: ANN401 - the user's
+def _to_model(trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any) -> Any:  # noqa: ANN401 - the user's
     """What the Trainer does to a batch before the module sees it: precision, the transfer hooks, the device."""
     batch = trainer.precision_plugin.convert_input(batch)
     batch = pl_module._on_before_batch_transfer(batch)  # the hook of the datamodule or of the module
@@ -59,7 +91,7 @@ def _find_loader(trainer: lp.Trainer, source: str) -> Any:  # noqa: ANN401 - any
     return found
 
 
-def _draw(loader: Any, size: int, seed: int) -> Any:  # noqa: ANN401
+def _batch(loader: Any, size: int, seed: int) -> Any:  # noqa: ANN401
     """A batch of ``size`` samples, collated as the loader would."""
     dataset = getattr(loader, "dataset", None)
     ready_made = getattr(loader, "batch_size", 0) is None and getattr(loader, "batch_sampler", 0) is None

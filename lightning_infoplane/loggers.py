@@ -11,10 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchmetrics import MeanMetric
+
+from lightning_infoplane.precision import widest_float
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["log_figure", "log_key", "log_scalars", "log_text"]
+__all__ = ["ModuleLog", "log_figure", "log_key", "log_scalars", "log_text"]
 
 # MLflow is the strictest: other characters would be dropped there, and two layers could become one.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_./-]")
@@ -28,6 +32,27 @@ def log_key(prefix: str, quantity: str, layer: str) -> str:
         ('I_XT/net.0', 'mine/H_X')
     """
     return _FORBIDDEN.sub("_", prefix + (f"{quantity}/{layer}" if layer else quantity))
+
+
+class ModuleLog:
+    """Logs values through a LightningModule at an epoch's end, each held in a torchmetrics metric of its own.
+
+    That way they are in ``trainer.callback_metrics``, for ModelCheckpoint and EarlyStopping, and in every logger.
+    """
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, MeanMetric] = {}
+
+    def __call__(self, pl_module: Any, values: Mapping[str, float]) -> None:  # noqa: ANN401 - of either package
+        """Log ``values`` by key. All ranks log the same ones: there is nothing to synchronise."""
+        for key, value in values.items():
+            if key not in self._metrics:
+                self._metrics[key] = MeanMetric(nan_strategy="disable", sync_on_compute=False)
+                self._metrics[key].set_dtype(widest_float(pl_module.device))
+            metric = self._metrics[key].to(pl_module.device)
+            metric.update(value)
+            # Any string will do as metric_attribute: it spares Lightning the search in the user's module.
+            pl_module.log(key, metric, on_step=False, on_epoch=True, metric_attribute=key)
 
 
 def log_scalars(loggers: Iterable[Any], values: Mapping[str, float], step: int, epoch: int) -> None:

@@ -19,7 +19,7 @@ from lightning_infoplane.measurement import FORWARD, Measurement, Names
 from lightning_infoplane.pairs import Redundancy
 from lightning_infoplane.spectra import Settings, Share
 
-__all__ = ["InformationPlane", "Row", "verdicts"]
+__all__ = ["InformationPlane", "Row", "of_probe", "verdicts"]
 
 # Fractions of log2 n beyond which H(T) says more about the kernel than about the layer.
 SATURATED, COLLAPSED = 0.95, 0.05
@@ -191,8 +191,21 @@ class InformationPlane:
         self._sigmas = dict(state["bandwidths"])
 
 
-def verdicts(rows: Sequence[Row]) -> dict[str, str]:
-    """What the numbers of one measurement are worth, by layer (``"train/conv1"`` where the probe has a name).
+def of_probe(rows: Sequence[Row], probe: str = "") -> list[Row]:
+    """The rows of one probe, without its name.
+
+    Example:
+        >>> of_probe([Row(0, 0, "", "train/H_X", 1.0), Row(0, 0, "", "val/H_X", 2.0)], "val")
+        [Row(epoch=0, step=0, layer='', quantity='H_X', value=2.0)]
+    """
+    prefix = f"{probe}/" if probe else ""
+    found = [row for row in rows if row.quantity.startswith(prefix)]
+    found = [row._replace(quantity=row.quantity.removeprefix(prefix)) for row in found]
+    return [row for row in found if "/" not in row.quantity]
+
+
+def verdicts(rows: Sequence[Row], probe: str = "") -> dict[str, str]:
+    """What the numbers of one measurement are worth, by layer.
 
     ``"saturated"``: H(T) above 95 % of log₂ n, so that I(X;T) = H(X) whatever the layer does.
     ``"collapsed"``: H(T) below 5 % of log₂ n, all samples look alike to the kernel. ``"at chance"``: I(X;T)
@@ -203,18 +216,15 @@ def verdicts(rows: Sequence[Row]) -> dict[str, str]:
         >>> verdicts(rows)
         {'conv': 'saturated'}
     """
-    table = {(row.layer, row.quantity): row.value for row in rows}
+    table = {(row.layer, row.quantity): row.value for row in of_probe(rows, probe)}
     found = {}
-    for layer, quantity in table:
-        prefix, is_entropy, rest = quantity.rpartition("H_T")
-        if not is_entropy or rest:
-            continue
-        entropy, limit = table[layer, quantity], table["", f"{prefix}log2_n"]
-        margin = table[layer, f"{prefix}I_XT"] - table.get((layer, f"{prefix}I_XT_chance"), -float("inf"))
+    for layer in [layer for layer, quantity in table if quantity == "H_T"]:
+        entropy, limit = table[layer, "H_T"], table["", "log2_n"]
+        margin = table[layer, "I_XT"] - table.get((layer, "I_XT_chance"), -float("inf"))
         if entropy > SATURATED * limit:
-            found[prefix + layer] = "saturated"
+            found[layer] = "saturated"
         elif entropy < COLLAPSED * limit:
-            found[prefix + layer] = "collapsed"
+            found[layer] = "collapsed"
         else:
-            found[prefix + layer] = "ok" if margin >= CHANCE_MARGIN else "at chance"
+            found[layer] = "ok" if margin >= CHANCE_MARGIN else "at chance"
     return found

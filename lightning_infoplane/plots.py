@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lightning_infoplane.plane import Row
+from lightning_infoplane.plane import Row, of_probe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "") -> 
     Raises:
         ValueError: without I(T;Y) in the rows, as for a probe without targets.
     """
-    rows = _of_probe(rows, probe)
+    rows = of_probe(rows, probe)
     layers = _layers(rows)
     paths = [tuple(list(_series(rows, layer, name).values()) for name in ("I_XT", "I_TY")) for layer in layers]
     if not all(y for _, y in paths):
@@ -64,7 +64,7 @@ def plot_curves(rows: Sequence[Row], quantity: str = "I_XT", ax: Axes | None = N
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
-    rows = _of_probe(rows, probe)
+    rows = of_probe(rows, probe)
     layers = _layers_with(rows, quantity)
     ax = ax or _new_axes()
     # Several measurements within an epoch have only the step to tell them apart.
@@ -88,7 +88,7 @@ def plot_depth(rows: Sequence[Row], quantity: str = "I_XT", ax: Axes | None = No
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
-    rows = _of_probe(rows, probe)
+    rows = of_probe(rows, probe)
     layers = _layers_with(rows, quantity)
     ax = ax or _new_axes()
     moments = sorted({(row.epoch, row.step) for row in rows})
@@ -117,16 +117,6 @@ def _legend(ax: Axes, title: str, entries: int) -> None:
     """Inside while it is small, beside the picture when there are many layers."""
     place = {"loc": "best"} if entries <= 6 else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
     ax.legend(fontsize="small", title=title, title_fontsize="small", **place)
-
-
-def _of_probe(rows: Sequence[Row], probe: str) -> list[Row]:
-    """The rows of one probe, without its name."""
-    prefix = f"{probe}/" if probe else ""
-    return [
-        row._replace(quantity=row.quantity.removeprefix(prefix))
-        for row in rows
-        if row.quantity.startswith(prefix) and "/" not in row.quantity.removeprefix(prefix)
-    ]
 
 
 def _layers(rows: Sequence[Row]) -> list[str]:

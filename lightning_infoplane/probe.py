@@ -45,12 +45,15 @@ class Probe:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if first_tensor(self.inputs) is None:
-            raise ValueError(f"a probe's inputs must be or hold a tensor (n, ...), got {type(self.inputs).__name__}.")
+        found = first_tensor(self.inputs)
+        if found is None or found.ndim == 0:
+            what = type(self.inputs).__name__ if found is None else "a single number"
+            raise ValueError(f"a probe's inputs must be or hold a tensor (n, ...), got {what}.")
         if self.size < 2:
             raise ValueError(f"a probe needs at least 2 samples, got {self.size}. Some hundred give useful numbers.")
-        if self.targets is not None and len(self.targets) != self.size:
-            raise ValueError(f"the probe has {self.size} inputs but {len(self.targets)} targets.")
+        if self.targets is not None and self.targets.shape[:1] != (self.size,):
+            what = f"{len(self.targets)} targets" if self.targets.ndim else "a single number as targets"
+            raise ValueError(f"the probe has {self.size} inputs but {what}.")
 
     @property
     def x(self) -> Tensor:
@@ -73,6 +76,11 @@ class Probe:
     def rows(self, part: slice) -> Any:  # noqa: ANN401 - of the structure of the inputs
         """The inputs of some of the samples."""
         return replace_tensors(self.inputs, lambda t: t[part] if t.ndim and len(t) == self.size else t)
+
+    def halves(self, at_most: int) -> tuple[Any, Any]:
+        """The inputs of a few samples, and of as many others."""
+        few = min(at_most, self.size // 2)
+        return self.rows(slice(0, few)), self.rows(slice(few, 2 * few))
 
     def fingerprint(self) -> str:
         """A digest of inputs and targets that tells two probes apart."""

@@ -1,0 +1,80 @@
+"""What a measurement leaves behind beside its numbers: the pictures and the text card of a run."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_infoplane.loggers import log_figure
+from lightning_infoplane.markov import Chain
+from lightning_infoplane.plane import InformationPlane, Row, of_probe, verdicts
+from lightning_infoplane.plots import plot_depth, plot_plane
+from lightning_infoplane.probe import Probe
+
+__all__ = ["card", "draw", "remedies"]
+
+_REMEDIES = {
+    "saturated": "H(T) is {share:.0%} of log2 n, so I(X;T) equals H(X) whatever the layer does. "
+    "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
+    "collapsed": "H(T) is {share:.0%} of log2 n: to the kernel all samples look alike (a dead layer?). "
+    "If its activations do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
+    "at chance": "I(X;T) is no larger than for shuffled pairs, so the curve says nothing about the input. "
+    "Use a larger probe or another bandwidth.",
+}
+
+
+def draw(
+    loggers: Sequence[Any], folder: Path, stem: str, rows: Sequence[Row], probes: Mapping[str, Probe], step: int
+) -> None:
+    """The information plane and the depth profile of each probe, to loggers that show pictures or as PNG."""
+    for name, probe in probes.items():
+        pictures: Mapping[str, Callable[..., Any]] = {"depth": plot_depth}
+        if probe.targets is not None:
+            pictures = {"plane": plot_plane, "depth": plot_depth}
+        for kind, plot in pictures.items():
+            tag = "/".join(part for part in (stem, name, kind) if part)
+            log_figure(loggers, tag, plot(rows, probe=name).figure, step, folder)
+
+
+def remedies(rows: Sequence[Row], probes: Mapping[str, Probe]) -> Iterator[tuple[str, str]]:
+    """For each layer whose curve means nothing: what it is about, and what to do, in a sentence."""
+    for probe in probes:
+        table = {(row.layer, row.quantity): row.value for row in of_probe(rows, probe)}
+        for layer, verdict in verdicts(rows, probe).items():
+            if verdict != "ok":
+                share = table[layer, "H_T"] / table["", "log2_n"]
+                yield (
+                    f"{probe} {layer} {verdict}",
+                    f"layer {layer!r} is {verdict}. {_REMEDIES[verdict].format(share=share)}",
+                )
+
+
+def card(plane: InformationPlane, rows: Sequence[Row], probes: Mapping[str, Probe], chain: Chain | None) -> str:
+    """What the curves are, how they were measured and what they are worth, in Markdown."""
+    settings = plane.settings
+    lines = [
+        "**I(X;T)** is what a layer keeps of the input, **I(T;Y)** what this kernel can read of the target from it, "
+        "in bits. Only what exceeds the value for shuffled pairs is evidence.",
+        "",
+        f"α = {settings.alpha}, {settings.bandwidth}, {settings.solver}",
+    ]
+    for name, probe in probes.items():
+        lines += ["", f"Probe of {probe.size} samples{name and f' ({name})'}:", "", *_table(rows, name)]
+    if chain is not None:
+        lines += [
+            "",
+            "Markov chain, found by intervention:",
+            "",
+            *(f"- {line}" for line in chain.describe().split("\n")),
+        ]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Row], probe: str) -> list[str]:
+    """One line a layer."""
+    value = {(row.quantity, row.layer): f"{row.value:.2f}" for row in of_probe(rows, probe)}
+    quantities = ("I_XT", "I_XT_chance", "I_TY", "I_TY_chance")
+    lines = ["| layer | I(X;T) | shuffled | I(T;Y) | shuffled | verdict |", "|---|---|---|---|---|---|"]
+    for layer, verdict in verdicts(rows, probe).items():
+        cells = [layer, *(value.get((quantity, layer), "") for quantity in quantities), verdict]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
