@@ -26,7 +26,7 @@ from lightning_infoplane.information import (
 from lightning_infoplane.kernels import class_gram, feature_map_gram, gaussian_gram, gram, map_grams
 from lightning_infoplane.markov import Chain, find_chain
 from lightning_infoplane.metrics import MatrixRenyiEntropy, MatrixRenyiMutualInformation, MatrixRenyiTotalCorrelation
-from lightning_infoplane.observe import measure
+from lightning_infoplane.observe import measure, measure_checkpoints
 from lightning_infoplane.pairs import (
     PairInformation,
     Redundancy,
@@ -84,6 +84,7 @@ __all__ = [
     "map_grams",
     "map_pairs",
     "measure",
+    "measure_checkpoints",
     "mutual_information",
     "non_redundant_information",
     "o_information",

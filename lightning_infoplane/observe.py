@@ -1,8 +1,11 @@
 """A probe through a network: every chosen layer becomes its Gram matrix, and the network never notices."""
 
+import os
+import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -14,7 +17,7 @@ from lightning_infoplane.measurement import Measurement
 from lightning_infoplane.plane import InformationPlane, Row
 from lightning_infoplane.probe import Probe
 
-__all__ = ["measure", "observe"]
+__all__ = ["measure", "measure_checkpoints", "observe"]
 
 _FORWARD_HINT = "If the network is not called as network(inputs), pass forward_fn=lambda network, inputs: network(...)."
 
@@ -64,6 +67,46 @@ def measure(
         notice=lambda layer, message: warnings.warn(message, stacklevel=2),
     )
     return plane.finish(measurement, epoch, step)
+
+
+def measure_checkpoints(
+    paths: Iterable[str | os.PathLike[str]],
+    model: nn.Module,
+    probe: Probe,
+    layers: LayerSpec | Sequence[LayerSpec] = "conv",
+    plane: InformationPlane | None = None,
+    forward_fn: Callable[[nn.Module, Any], Any] | None = None,
+    batch_size: int | None = None,
+) -> list[Row]:
+    """Measure the checkpoints of a finished run, one after the other.
+
+    Args:
+        paths: Lightning checkpoints, or files with a state dict. Lightning's say which epoch and step they are
+            of; others are counted.
+        model: of the same architecture; a copy of it is loaded, it stays as it is.
+        probe: the samples, on the model's device.
+        layers: see :func:`~lightning_infoplane.select_layers`.
+        plane: settings and history; a new one with the defaults when left out.
+        forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
+        batch_size: send the probe through in pieces of this size.
+
+    Returns:
+        The new rows, which are also appended to the plane's history.
+
+    Raises:
+        ValueError: if a file is no checkpoint of this model.
+    """
+    model, plane, rows = deepcopy(model), plane or InformationPlane(), []
+    for count, path in enumerate(paths):
+        try:
+            saved = torch.load(path, map_location=probe.x.device, weights_only=True)
+            model.load_state_dict(saved.get("state_dict", saved))
+        except (RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} is no checkpoint of {type(model).__name__}: {error}") from error
+        # Lightning counts epochs from 0 and saves at their end; the history counts finished ones.
+        epoch, step = (saved["epoch"] + 1, saved["global_step"]) if "global_step" in saved else (count, count)
+        rows += measure(model, probe, layers, plane, epoch, step, forward_fn, batch_size)
+    return rows
 
 
 def observe(
