@@ -26,10 +26,11 @@ class _RenyiMetric(Metric):
 
     is_differentiable = True
     higher_is_better = None
-    full_state_update = False
-    plot_lower_bound = 0.0
+    # Two updates a forward: the other way would reset what the reservoir counts by, and never cut it.
+    full_state_update = True
 
     tickets: list[Tensor]
+    _unit = "bits"
 
     def __init__(
         self,
@@ -48,19 +49,19 @@ class _RenyiMetric(Metric):
         self.alpha, self.bandwidth, self.solver = alpha, bandwidth, solver
         self.max_samples, self.seed = max_samples, seed
         self._variables = ("tickets", *variables)
-        self._seen = 0
         for name in self._variables:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def _remember(self, *values: Tensor) -> None:
+        if any(value.ndim == 0 for value in values):
+            raise ValueError("expected a batch of samples (n, ...), got a single number.")
         sizes = [len(value) for value in values]
         if len(set(sizes)) > 1:
             raise ValueError(f"expected as many samples of each variable, got {' and '.join(map(str, sizes))}.")
         # Each batch of each process has a generator of its own: no state to save, no draw from the global one.
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        generator = torch.Generator().manual_seed(hash((self.seed, rank, self._seen)) % 2**63)
+        generator = torch.Generator().manual_seed(hash((self.seed, rank, self._update_count)) % 2**63)
         tickets = torch.rand(sizes[0], generator=generator).to(values[0].device)
-        self._seen += sizes[0]
         for name, value in zip(self._variables, (tickets, *values), strict=True):
             getattr(self, name).append(value)
         held = sum(len(part) for part in self.tickets)
@@ -76,11 +77,6 @@ class _RenyiMetric(Metric):
             parts = [part[chosen] for part in parts]
         return parts if with_tickets else parts[1:]
 
-    def reset(self) -> None:
-        """Forget all samples."""
-        super().reset()
-        self._seen = 0
-
     def plot(self, val: Tensor | Sequence[Tensor] | None = None, ax: _AX_TYPE | None = None) -> _PLOT_OUT_TYPE:
         """Plot one value or several, the current one when left out.
 
@@ -93,7 +89,7 @@ class _RenyiMetric(Metric):
         """
         figure, axes = self._plot(val, ax)
         if hasattr(axes, "set_ylabel"):  # one pair of axes; importing matplotlib to ask for its type costs 0.3 s
-            axes.set_ylabel("bits")
+            axes.set_ylabel(self._unit)
         return figure, axes
 
 
@@ -255,6 +251,7 @@ class MatrixRenyiTotalCorrelation(_RenyiMetric):
     ) -> None:
         super().__init__(("maps",), alpha, bandwidth, solver, max_samples, seed, **kwargs)
         self.normalized = normalized
+        self._unit = "normalised" if normalized else "bits"
 
     def update(self, maps: Tensor) -> None:
         """Add a batch."""
