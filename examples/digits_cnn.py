@@ -35,7 +35,8 @@ class DigitsCNN(L.LightningModule):
         x = self.norm1(self.conv1(x)).relu()
         x = self.pool(self.norm2(self.conv2(x)).relu())
         x = self.pool(self.norm3(self.conv3(x)).relu())
-        return self.head(x)
+        scores: Tensor = self.head(x)
+        return scores
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy."""

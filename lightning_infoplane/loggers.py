@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torchmetrics import MeanMetric
 
 from lightning_infoplane.precision import widest_float
@@ -45,12 +46,14 @@ class ModuleLog:
 
     def __call__(self, pl_module: Any, values: Mapping[str, float]) -> None:  # noqa: ANN401 - of either package
         """Log ``values`` by key. All ranks log the same ones: there is nothing to synchronise."""
+        kind = widest_float(pl_module.device)
         for key, value in values.items():
             if key not in self._metrics:
-                self._metrics[key] = MeanMetric(nan_strategy="disable", sync_on_compute=False)
-                self._metrics[key].set_dtype(widest_float(pl_module.device))
+                self._metrics[key] = MeanMetric(nan_strategy="ignore", sync_on_compute=False)
+                self._metrics[key].set_dtype(kind)
             metric = self._metrics[key].to(pl_module.device)
-            metric.update(value)
+            # As a tensor: torchmetrics rounds a float to 32 bits, whatever the dtype of its state.
+            metric.update(torch.tensor(value, dtype=kind, device=pl_module.device))
             # Any string will do as metric_attribute: it spares Lightning the search in the user's module.
             pl_module.log(key, metric, on_step=False, on_epoch=True, metric_attribute=key)
 

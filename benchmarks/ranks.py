@@ -1,0 +1,65 @@
+"""The spectral work of a 13-layer measurement on one process and shared out over two.
+
+    python benchmarks/ranks.py
+
+One thread a process, gloo, n = 512; medians of seven, one process and two in turn (A B A B …). Prints the ratio and
+writes benchmarks/results/ranks.json.
+"""
+
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.multiprocessing.spawn import spawn
+
+from lightning_infoplane import gram
+from lightning_infoplane.ranks import share_over_ranks
+from lightning_infoplane.spectra import Grams, Settings, Share, entropies
+
+LAYERS, SAMPLES, ROUNDS = 13, 512, 7
+
+
+def moment() -> Grams:
+    """Gram matrices as a network would give them."""
+    torch.manual_seed(0)
+    layers = {f"conv{i}": gram(torch.randn(SAMPLES, 32)) for i in range(LAYERS)}
+    return Grams(gram(torch.randn(SAMPLES, 32)), torch.arange(SAMPLES) % 10, None, layers)
+
+
+def work(rank: int, folder: str) -> None:
+    """One process: alone while the other waits, then both together."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    grams, times = moment(), {"one": [], "two": []}  # type: tuple[Grams, dict[str, list[float]]]
+    for _ in range(ROUNDS + 1):
+        for name, share in (("one", Share()), ("two", share_over_ranks())):
+            torch.distributed.barrier()
+            began = time.perf_counter()
+            if name == "two" or rank == 0:
+                entropies(grams, Settings(), share)
+            times[name].append(time.perf_counter() - began)
+    if rank == 0:
+        medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first one warms up
+        Path(folder, "medians.json").write_text(json.dumps(medians))
+    torch.distributed.destroy_process_group()
+
+
+def main() -> None:
+    """Run both, print and write."""
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(work, (folder,), nprocs=2)
+        medians = json.loads(Path(folder, "medians.json").read_text())
+    ratio = medians["two"] / medians["one"]
+    print(f"one process {medians['one']:.3f} s, two {medians['two']:.3f} s: ratio {ratio:.2f}")
+    found = {"layers": LAYERS, "n": SAMPLES, "seconds": medians, "ratio": ratio, "threads": 1}
+    found |= {"torch": torch.__version__, "python": platform.python_version(), "device": "cpu"}
+    path = Path(__file__).parent / "results" / "ranks.json"
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
