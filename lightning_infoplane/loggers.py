@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torchmetrics import MeanMetric
+from torch import Tensor
+from torchmetrics import Metric
 
 from lightning_infoplane.precision import widest_float
 
@@ -35,6 +36,23 @@ def log_key(prefix: str, quantity: str, layer: str) -> str:
     return _FORBIDDEN.sub("_", prefix + (f"{quantity}/{layer}" if layer else quantity))
 
 
+class _Latest(Metric):
+    """The value given last, in its own dtype: torchmetrics' aggregators round to 32 bits."""
+
+    full_state_update = False
+    value: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(sync_on_compute=False)
+        self.add_state("value", torch.tensor(torch.nan), dist_reduce_fx=None)
+
+    def update(self, value: Tensor) -> None:
+        self.value = value
+
+    def compute(self) -> Tensor:
+        return self.value
+
+
 class ModuleLog:
     """Logs values through a LightningModule at an epoch's end, each held in a torchmetrics metric of its own.
 
@@ -42,18 +60,14 @@ class ModuleLog:
     """
 
     def __init__(self) -> None:
-        self._metrics: dict[str, MeanMetric] = {}
+        self._metrics: dict[str, _Latest] = {}
 
     def __call__(self, pl_module: Any, values: Mapping[str, float]) -> None:  # noqa: ANN401 - of either package
         """Log ``values`` by key. All ranks log the same ones: there is nothing to synchronise."""
-        kind = widest_float(pl_module.device)
+        device = pl_module.device
         for key, value in values.items():
-            if key not in self._metrics:
-                self._metrics[key] = MeanMetric(nan_strategy="ignore", sync_on_compute=False)
-                self._metrics[key].set_dtype(kind)
-            metric = self._metrics[key].to(pl_module.device)
-            # As a tensor: torchmetrics rounds a float to 32 bits, whatever the dtype of its state.
-            metric.update(torch.tensor(value, dtype=kind, device=pl_module.device))
+            metric = self._metrics.setdefault(key, _Latest()).to(device)
+            metric.update(torch.tensor(value, dtype=widest_float(device), device=device))
             # Any string will do as metric_attribute: it spares Lightning the search in the user's module.
             pl_module.log(key, metric, on_step=False, on_epoch=True, metric_attribute=key)
 
