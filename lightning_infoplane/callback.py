@@ -128,6 +128,8 @@ class MatrixRenyiCallback(_Callback):
         super().__init__()
         self.sources = [probe_from] if isinstance(probe_from, str) else list(probe_from)
         _check_arguments(self.sources, probe, every_n_epochs, schedule, every_n_train_steps, probe_batch_size)
+        _check_choice("on_probe_change", on_probe_change, ("error", "warn"))
+        _check_choice("dpi_pairs", dpi_pairs, ("markov", "consecutive"))
         self.layers, self.forward_fn = layers, forward_fn
         self.schedule = schedule or EveryNEpochs(every_n_epochs)
         self.every_n_train_steps, self.measure_at_start = every_n_train_steps, measure_at_start
@@ -358,3 +360,8 @@ def _check_arguments(
     for name, value in (("every_n_train_steps", every_n_train_steps), ("probe_batch_size", probe_batch_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}: expected 1 or more.")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: expected {choices[0]!r} or {choices[1]!r}.")
