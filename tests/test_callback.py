@@ -1,0 +1,549 @@
+"""The callback in a real Trainer: what is logged, at which step, when, and what is said."""
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lp
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from networks import LAYERS, TinyCNN, callback, events, fit, images, loader, moments, said, series, trainer
+from torch import Tensor, nn
+
+from lightning_infoplane import (
+    AtEpochs,
+    Fixed,
+    InformationPlane,
+    LogSpacedEpochs,
+    MatrixRenyiCallback,
+    MedianDistance,
+    Probe,
+    gram,
+    renyi_entropy,
+)
+
+LAYER_KEYS = ("I_XT", "I_TY", "H_T", "I_XT_chance", "I_TY_chance", "bandwidth")
+KEYS = {f"{quantity}/{layer}" for quantity in LAYER_KEYS for layer in LAYERS} | {
+    "DPI_XT/conv1-to-conv2",
+    "DPI_YT/conv1-to-conv2",
+    "DPI_XT_violations",
+    "H_X",
+    "H_Y",
+}
+STEPS_PER_EPOCH = 4
+
+
+def ours(scalars: dict[str, Any], prefix: str = "") -> set[str]:
+    """The keys among a run's scalars that are not of Lightning or of TinyCNN."""
+    return {key for key in scalars if key.startswith(prefix) and not re.match(r"train_|val_|epoch$|hp_metric$", key)}
+
+
+# ------------------------------------------------------------------------------------------------ what is logged
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[lp.Trainer, MatrixRenyiCallback, dict[str, Any]]:
+    """Three epochs with TensorBoard: the Trainer, the callback and the scalars in the event files."""
+    root, measured = tmp_path_factory.mktemp("run"), callback()
+    done = fit(root, measured, logger=TensorBoardLogger(root), max_epochs=3)
+    return done, measured, events(done.log_dir)
+
+
+def test_event_files_hold_every_key_at_step_0_and_after_every_epoch(run: Any) -> None:
+    _, _, scalars = run
+    assert ours(scalars) == KEYS
+    for key in KEYS:
+        assert [step for step, _ in scalars[key]] == [0, 3, 7, 11]
+
+
+def test_steps_are_those_of_lightnings_own_epoch_curves(run: Any) -> None:
+    _, _, scalars = run
+    assert [step for step, _ in scalars["I_XT/conv1"]][1:] == [step for step, _ in scalars["train_loss_epoch"]]
+
+
+def test_epoch_is_logged_beside_the_values_at_step_0(run: Any) -> None:
+    _, _, scalars = run
+    assert scalars["epoch"][0] == (0, 0.0)
+
+
+def test_callback_metrics_hold_the_last_values_to_double_precision(run: Any) -> None:
+    done, measured, _ = run
+    last = {row for row in measured.history if row.epoch == 3}
+    assert ours(done.callback_metrics) == KEYS
+    for row in last - {row for row in last if row.quantity == "log2_n"}:
+        key = f"{row.quantity}/{row.layer}" if row.layer else row.quantity
+        assert done.callback_metrics[key].item() == row.value
+
+
+def test_infoplane_csv_is_the_history(run: Any) -> None:
+    done, measured, _ = run
+    assert InformationPlane.load(Path(done.log_dir) / "infoplane.csv").history == measured.history
+
+
+def test_values_differ_from_chance_and_stay_within_the_entropies(run: Any) -> None:
+    _, measured, _ = run
+    value = {(row.epoch, row.layer, row.quantity): row.value for row in measured.history}
+    for epoch in range(4):
+        for layer in LAYERS:
+            told = value[epoch, layer, "I_XT"]
+            assert value[epoch, layer, "I_XT_chance"] + 0.05 < told
+            assert told <= min(value[epoch, "", "H_X"], value[epoch, layer, "H_T"]) + 1e-9
+
+
+@pytest.mark.parametrize(("key", "mode"), [("I_TY/conv2", "max"), ("H_T/conv1", "min")])
+def test_model_checkpoint_monitors_a_key(tmp_path: Path, key: str, mode: str) -> None:
+    keeper = ModelCheckpoint(tmp_path / "kept", monitor=key, mode=mode, filename="best")
+    measured = callback()
+    fit(tmp_path, keeper, measured, max_epochs=3)
+    quantity, layer = key.split("/")
+    after_training_began = [value for epoch, _, value in series(measured, layer, quantity) if epoch]
+    assert keeper.best_model_score.item() == pytest.approx({"min": min, "max": max}[mode](after_training_began))
+
+
+def test_early_stopping_monitors_a_key(tmp_path: Path) -> None:
+    stopper = EarlyStopping("I_TY/conv2", mode="max", min_delta=100.0, patience=1)
+    assert fit(tmp_path, callback(), stopper, max_epochs=6).current_epoch == 2
+
+
+class OddNames(TinyCNN):
+    """Layer names that a logger may not like."""
+
+    def build(self) -> None:
+        super().build()
+        self.parts = nn.ModuleDict({"a layer (1)": self.conv1, "σ": self.conv2})
+        del self.conv1, self.conv2
+
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self.parts.values():
+            x = part(x).relu()
+        return self.head(x.flatten(1))
+
+
+def test_keys_are_made_of_characters_every_logger_accepts(tmp_path: Path) -> None:
+    done = fit(tmp_path, callback(), model=OddNames, max_epochs=1)
+    found = ours(done.callback_metrics)
+    assert "I_XT/parts.a_layer__1_" in found
+    assert all(re.fullmatch(r"[A-Za-z0-9_./-]+", key) for key in found)
+
+
+@pytest.mark.parametrize(
+    ("options", "prefix", "table"),
+    [
+        ({"log_prefix": "information/"}, "information/", "infoplane.csv"),
+        ({"name": "mine"}, "mine/", "infoplane-mine.csv"),
+        ({"name": "mine", "log_prefix": ""}, "", "infoplane-mine.csv"),
+    ],
+)
+def test_prefix_and_name(tmp_path: Path, options: dict[str, Any], prefix: str, table: str) -> None:
+    done = fit(tmp_path, callback(**options), max_epochs=1)
+    assert ours(done.callback_metrics, prefix) == {prefix + key for key in KEYS}
+    assert (tmp_path / table).exists()
+
+
+def test_several_instances_side_by_side(tmp_path: Path) -> None:
+    coarse, fine = callback(name="coarse", bandwidth=MedianDistance(2)), callback(name="fine")
+    done = fit(tmp_path, coarse, fine, max_epochs=1)
+    assert ours(done.callback_metrics, "coarse/") == {f"coarse/{key}" for key in KEYS}
+    assert done.callback_metrics["coarse/H_T/conv1"] < done.callback_metrics["fine/H_T/conv1"]
+
+
+def test_chance_off_and_p_values(tmp_path: Path) -> None:
+    off = fit(tmp_path, callback(chance=0), max_epochs=1).callback_metrics
+    many = fit(tmp_path, callback(chance=20), max_epochs=1).callback_metrics
+    assert ours(off) == {key for key in KEYS if "chance" not in key}
+    assert many["I_XT_p/conv1"].item() == pytest.approx(1 / 21)
+
+
+# ---------------------------------------------------------------------------------------------------------- when
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ({"measure_at_start": False}, [1, 2, 3, 4, 5]),
+        ({"every_n_epochs": 2}, [0, 2, 4]),
+        ({"schedule": AtEpochs([1, 4])}, [0, 1, 4]),
+        ({"schedule": LogSpacedEpochs(3)}, [0, 1, 2, 5]),
+    ],
+)
+def test_epochs_measured(tmp_path: Path, options: dict[str, Any], epochs: list[int]) -> None:
+    measured = callback(**options)
+    fit(tmp_path, measured, max_epochs=5)
+    assert moments(measured) == [(epoch, max(0, epoch * STEPS_PER_EPOCH - 1)) for epoch in epochs]
+
+
+def steps_of_curves(root: Path, done: lp.Trainer) -> tuple[list[int], list[int]]:
+    """Steps of our curve and of the loss that the module logs at every step."""
+    scalars = events(done.log_dir)
+    return [step for step, _ in scalars["I_XT/conv1"]], [step for step, _ in scalars["train_loss"]]
+
+
+@pytest.mark.parametrize(("accumulate", "measured_at"), [(1, [0, 2, 5, 8, 11]), (4, [0, 2]), (3, [0, 2, 5])])
+def test_every_n_train_steps_counts_optimizer_steps(tmp_path: Path, accumulate: int, measured_at: list[int]) -> None:
+    measured = callback(every_n_train_steps=3)
+    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path), max_epochs=3, accumulate_grad_batches=accumulate)
+    ours, lightnings = steps_of_curves(tmp_path, done)
+    assert ours == measured_at == [step for _, step in moments(measured)]
+    assert set(ours) <= set(lightnings)
+
+
+def test_a_value_after_a_step_stands_where_lightning_logs_that_step(tmp_path: Path) -> None:
+    """The network at a step of every_n_train_steps is the one of the epoch's end at the same step."""
+    by_step, by_epoch = callback(every_n_train_steps=STEPS_PER_EPOCH), callback(name="epochs")
+    fit(tmp_path, by_step, by_epoch)
+    assert [(s, v) for _, s, v in series(by_step)] == [(s, v) for _, s, v in series(by_epoch)]
+
+
+class TwoOptimizers(TinyCNN):
+    """Manual optimization; ``trainer.global_step`` counts both optimizers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [torch.optim.SGD(part.parameters(), lr=0.05) for part in (self.conv1, self.head)]
+
+
+@pytest.mark.parametrize("options", [{}, {"every_n_train_steps": 4}])
+def test_step_axis_under_manual_optimization(tmp_path: Path, options: dict[str, Any]) -> None:
+    done = fit(tmp_path, callback(**options), model=TwoOptimizers, logger=TensorBoardLogger(tmp_path))
+    ours, lightnings = steps_of_curves(tmp_path, done)
+    assert ours == [0, 3, 7]
+    assert lightnings == list(range(8))
+
+
+def test_step_axis_under_accumulation(tmp_path: Path) -> None:
+    done = fit(tmp_path, callback(), logger=TensorBoardLogger(tmp_path), accumulate_grad_batches=2, max_epochs=3)
+    scalars = events(done.log_dir)
+    assert [step for step, _ in scalars["I_XT/conv1"]] == [0, 1, 3, 5]
+    assert [step for step, _ in scalars["train_loss_epoch"]] == [1, 3, 5]
+
+
+def test_max_steps_within_an_epoch_measures_its_end(tmp_path: Path) -> None:
+    measured = callback()
+    fit(tmp_path, measured, max_epochs=-1, max_steps=6)
+    assert moments(measured) == [(0, 0), (1, 3), (2, 5)]
+
+
+def test_fit_called_twice_goes_on(tmp_path: Path) -> None:
+    measured, model = callback(), TinyCNN()
+    run = trainer(tmp_path, measured)
+    run.fit(model, loader(), loader())
+    run.fit_loop.max_epochs = 3
+    run.fit(model, loader(), loader())
+    assert moments(measured) == [(0, 0), (1, 3), (2, 7), (3, 11)]
+
+
+# ------------------------------------------------------------------------------------------- Trainers of all kinds
+
+
+class NoValidation(TinyCNN):
+    """Trains only."""
+
+    validation_step = lp.LightningModule.validation_step
+
+
+def test_without_validation_data_the_probe_is_drawn_from_training_data(tmp_path: Path) -> None:
+    asked, fallen_back = callback(probe_from="train"), callback()
+    fit(tmp_path, asked, model=NoValidation, val=None)
+    with pytest.warns(UserWarning, match="there is no validation data: the probe is drawn from the training data"):
+        fit(tmp_path, fallen_back, model=NoValidation, val=None)
+    assert fallen_back.history == asked.history
+
+
+def test_limit_val_batches_0_is_no_validation_data(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="there is no validation data"):
+        fit(tmp_path, measured := callback(), limit_val_batches=0)
+    assert len(moments(measured)) == 3
+
+
+def test_validation_that_comes_later_is_set_up_for_the_probe(tmp_path: Path) -> None:
+    late, usual = callback(), callback()
+    done = fit(tmp_path, late, check_val_every_n_epoch=2, num_sanity_val_steps=0)
+    fit(tmp_path, usual)
+    assert late.history == usual.history
+    assert "val_loss" in done.callback_metrics
+
+
+def test_fast_dev_run_measures_and_writes_nothing(tmp_path: Path) -> None:
+    measured = callback(figures=True)
+    fit(tmp_path, measured, fast_dev_run=True)
+    assert len(moments(measured)) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_logger_table_and_pictures_are_in_the_root_directory(tmp_path: Path) -> None:
+    fit(tmp_path, callback(figures=True))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "infoplane.csv",
+        "infoplane-plane.png",
+        "infoplane-depth.png",
+    }
+
+
+def test_with_a_logger_table_and_pictures_are_in_its_directory(tmp_path: Path) -> None:
+    done = fit(tmp_path, callback(figures=True), logger=CSVLogger(tmp_path))
+    assert {"infoplane.csv", "infoplane-plane.png"} <= {path.name for path in Path(done.log_dir).iterdir()}
+
+
+def test_barebones(tmp_path: Path) -> None:
+    measured = callback()
+    run = lp.Trainer(barebones=True, accelerator="cpu", callbacks=[measured], max_epochs=2, default_root_dir=tmp_path)
+    with warnings.catch_warnings():
+        # Lightning's own, once for every key that a barebones Trainer will not log.
+        warnings.filterwarnings("ignore", message=".*You are calling `self.log|.*`Trainer\\(barebones=True\\)`")
+        warnings.filterwarnings("ignore", message=".*there is no validation data")
+        run.fit(TinyCNN(), loader(), loader())
+    assert len(moments(measured)) == 3
+
+
+def test_validate_test_and_predict_alone_measure_nothing(tmp_path: Path) -> None:
+    measured = callback()
+    run = trainer(tmp_path, measured)
+    run.validate(TinyCNN(), loader(), verbose=False)
+    assert measured.history == []
+
+
+def test_figures_are_off_without_matplotlib_pyplot(tmp_path: Path) -> None:
+    """Pictures are made without pyplot: no window, nothing to close."""
+    from matplotlib import pyplot
+
+    fit(tmp_path, callback(figures=True))
+    assert pyplot.get_fignums() == []
+
+
+def test_progress_bar_is_shown_when_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, callback(prog_bar=True), max_epochs=1)
+    assert "information plane" in capsys.readouterr().err
+    fit(tmp_path, callback(), max_epochs=1)
+    assert "information plane" not in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------- messages
+
+
+def test_the_cost_is_told_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit(tmp_path, callback())
+    assert re.search(r"3 measurements took [\d.]+ s, \d+% of the training time", caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "message"),
+    [
+        (1e-3, r"layer 'conv1' is saturated. H\(T\) is 100% of log2 n.*larger bandwidth"),
+        (1e3, r"layer 'conv1' is collapsed. H\(T\) is 0% of log2 n.*smaller bandwidth"),
+    ],
+)
+def test_a_layer_that_means_nothing_is_told_once_with_the_remedy(tmp_path: Path, sigma: float, message: str) -> None:
+    with said() as messages:
+        fit(tmp_path, callback(layers="conv1", bandwidth=Fixed(sigma)))
+    assert len(messages) == 1
+    assert re.search(message, messages[0])
+
+
+def test_a_layer_at_chance_is_told(tmp_path: Path) -> None:
+    class Amnesia(TinyCNN):
+        """A layer whose output is noise, whatever comes in."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + 0 * self.forget(torch.randn(len(x), 2)).sum()
+
+        def build(self) -> None:
+            super().build()
+            self.forget = nn.Identity()
+
+    with pytest.warns(UserWarning, match="layer 'forget' is at chance. .*Use a larger probe or another bandwidth"):
+        fit(tmp_path, callback(layers="forget", chance=10), model=Amnesia)
+
+
+def test_a_probe_without_targets_leaves_out_the_target_and_says_so_once(tmp_path: Path) -> None:
+    measured = callback(probe=(images(32).tensors[0], None), figures=True)
+    with said() as messages:
+        done = fit(tmp_path, measured)
+    assert messages == ["the probe has no targets: I(T;Y) is left out."]
+    assert ours(done.callback_metrics) == {key for key in KEYS if "Y" not in key}
+
+
+def test_continuous_targets_get_a_gaussian_kernel(tmp_path: Path) -> None:
+    inputs = images(32).tensors[0]
+    targets = inputs.flatten(1).norm(dim=1)
+    done = fit(tmp_path, callback(probe=(inputs, targets)))
+    expected = renyi_entropy(gram(targets[:, None])).item()  # as classes, log2 32 = 5 bits
+    assert done.callback_metrics["H_Y"].item() == pytest.approx(expected, abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"probe": 1}, ValueError, "probe=1: a probe needs at least 2 samples"),
+        ({"probe": (torch.zeros(1, 2), None)}, ValueError, "a probe needs at least 2 samples, got 1"),
+        ({"probe": (torch.zeros(3, 2), torch.zeros(4))}, ValueError, "3 inputs but 4 targets"),
+        ({"probe_from": "test"}, ValueError, r"probe_from=\['test'\]: expected 'val', 'train' or both"),
+        ({"probe_from": ()}, ValueError, r"probe_from=\[\]"),
+        ({"alpha": 0}, ValueError, "alpha=0"),
+        ({"alpha": -1.0}, ValueError, "alpha=-1.0"),
+        ({"chance": -1}, ValueError, r"chance=-1: expected 0 \(off\), 1, or more"),
+        ({"every_n_epochs": 0}, ValueError, r"n=0\): expected 1 or more"),
+        ({"every_n_epochs": 2, "schedule": AtEpochs([1])}, ValueError, "schedule replaces every_n_epochs"),
+        ({"every_n_epochs": 2, "every_n_train_steps": 5}, ValueError, "every_n_train_steps replaces every_n_epochs"),
+        ({"schedule": AtEpochs([1]), "every_n_train_steps": 5}, ValueError, "pass one of them"),
+        ({"every_n_train_steps": 0}, ValueError, "every_n_train_steps=0: expected 1 or more"),
+        ({"probe_batch_size": 0}, ValueError, "probe_batch_size=0: expected 1 or more"),
+        ({"on_probe_change": "ignore"}, ValueError, "on_probe_change='ignore': expected 'error' or 'warn'"),
+        ({"dpi_pairs": "all"}, ValueError, "dpi_pairs='all': expected 'markov' or 'consecutive'"),
+    ],
+)
+def test_wrong_arguments_fail_at_construction(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        MatrixRenyiCallback(**options)
+
+
+class MustNotTrain(TinyCNN):
+    """Fails at the first training step."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        raise AssertionError("training began")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"layers": "conv9"}, ValueError, "layers='conv9' matches no module. Did you mean 'conv.'.*Convolutions here"),
+        ({"layers": nn.LSTM}, ValueError, "LSTM.*Convolutions here: 'conv1', 'conv2'"),
+        ({"layers": []}, ValueError, "layers is empty"),
+        ({"layers": 3}, TypeError, "layers: expected a keyword .* got 3"),
+        ({"probe": 500}, ValueError, "probe=500, but the data set has 64 samples. Pass probe=64 or fewer"),
+    ],
+)
+@pytest.mark.parametrize("raise_on_error", [True, False])
+def test_wrong_arguments_fail_before_training(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str, raise_on_error: bool
+) -> None:
+    with pytest.raises(error, match=message):
+        fit(tmp_path, callback(**options, raise_on_error=raise_on_error), model=MustNotTrain)
+
+
+class Poisoned(TinyCNN):
+    """A layer beside the others that puts out what it is told to."""
+
+    poison = torch.nan
+
+    def build(self) -> None:
+        super().build()
+        self.side = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.side(torch.full_like(x, self.poison))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("poison", [torch.nan, torch.inf])
+def test_a_layer_that_is_not_finite_is_left_out_and_named(tmp_path: Path, poison: float) -> None:
+    model, measured = Poisoned(), callback(layers=["conv", "side"])
+    model.poison = poison
+    with pytest.warns(UserWarning, match="layer 'side' has NaN or infinite activations: it is left out this time"):
+        fit(tmp_path, measured, model=model)
+    assert {row.layer for row in measured.history if row.quantity == "H_T"} == set(LAYERS)
+    assert len(moments(measured)) == 3
+
+
+def test_a_constant_layer_has_no_entropy(tmp_path: Path) -> None:
+    model, measured = Poisoned(), callback(layers="side")
+    model.poison = 1.0
+    with pytest.warns(UserWarning, match=r"layer 'side' is collapsed. H\(T\) is 0% of log2 n"):
+        fit(tmp_path, measured, model=model)
+    for quantity in ("H_T", "I_XT", "I_TY"):
+        assert [value for *_, value in series(measured, "side", quantity)] == pytest.approx([0, 0, 0], abs=1e-9)
+
+
+class FailsInEval(TinyCNN):
+    """A module that cannot be measured, though it trains."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training and len(x) == 32:
+            raise RuntimeError("no probe, please")
+        return super().forward(x)
+
+
+def test_a_failing_measurement_is_a_warning(tmp_path: Path) -> None:
+    measured = callback(raise_on_error=False)
+    with said() as messages:
+        done = fit(tmp_path, measured, model=FailsInEval)
+    assert done.state.finished
+    assert done.current_epoch == 2
+    assert measured.history == []
+    assert messages == [
+        f"the measurement after epoch {epoch} failed and training goes on. RuntimeError: no probe, please "
+        "(raise_on_error=True ends the run instead.)"
+        for epoch in range(3)
+    ]
+
+
+def test_a_failing_measurement_ends_the_run_if_wanted(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="no probe, please"):
+        fit(tmp_path, callback(raise_on_error=True), model=FailsInEval)
+
+
+def test_a_failure_is_not_fatal_to_later_measurements(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def second_fails(network: nn.Module, inputs: Tensor) -> None:
+        network(inputs)
+        calls.append(len(inputs))
+        if calls.count(32) == 2:
+            raise RuntimeError("once")
+
+    measured = callback(forward_fn=second_fails, raise_on_error=False)
+    with pytest.warns(UserWarning, match="measurement after epoch 1 failed"):
+        fit(tmp_path, measured, max_epochs=3)
+    assert [epoch for epoch, _ in moments(measured)] == [0, 2, 3]
+
+
+def test_chains_that_cannot_be_found_are_a_warning(tmp_path: Path) -> None:
+    def no_few(network: nn.Module, inputs: Tensor) -> None:
+        if len(inputs) < 32:
+            raise RuntimeError("too few")
+        network(inputs)
+
+    measured = callback(forward_fn=no_few, raise_on_error=False)
+    with pytest.warns(UserWarning, match="looking for Markov chains among the layers failed and training goes on"):
+        done = fit(tmp_path, measured)
+    assert len(moments(measured)) == 3
+    assert "DPI_XT/conv1-to-conv2" in done.callback_metrics
+
+
+def test_inputs_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    inputs = images(32).tensors[0].clone()
+    inputs[0] = torch.nan
+    with pytest.raises(ValueError, match="the inputs of the probe hold NaN or infinite values"):
+        fit(tmp_path, callback(probe=(inputs, torch.arange(32) % 2)))
+
+
+def test_an_unwritable_table_is_told_and_training_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "infoplane.csv").mkdir()
+    with pytest.warns(UserWarning, match=r"could not write infoplane.csv or its pictures: \w+Error"):
+        done = fit(tmp_path, measured := callback())
+    assert done.current_epoch == 2
+    assert len(moments(measured)) == 3
+
+
+def test_a_probe_object_is_taken_as_it_is(tmp_path: Path) -> None:
+    pair, held = callback(probe=images(32).tensors), callback(probe=Probe(*images(32).tensors))
+    fit(tmp_path, pair)
+    fit(tmp_path, held)
+    assert pair.history == held.history
