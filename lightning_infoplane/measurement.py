@@ -65,8 +65,9 @@ class Measurement:
     ) -> None:
         if inputs.ndim == 0 or len(inputs) < 2:
             raise ValueError(f"a measurement needs at least 2 samples, got inputs of shape {tuple(inputs.shape)}.")
-        if targets is not None and len(targets) != len(inputs):
-            raise ValueError(f"got {len(inputs)} inputs but {len(targets)} targets.")
+        if targets is not None and targets.shape[:1] != inputs.shape[:1]:
+            what = f"{len(targets)} targets" if targets.ndim else "a single number as targets"
+            raise ValueError(f"got {len(inputs)} inputs but {what}.")
         self.n, self.prefix, self.names = len(inputs), prefix, names
         self.sigmas: dict[str, Tensor] = {}
         self._settings, self._previous, self._pairs, self._progress = settings, previous, pairs, progress
