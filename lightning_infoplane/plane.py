@@ -5,6 +5,7 @@ once, many in a call, and the quantities are sums of them.
 """
 
 import csv
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -169,16 +170,19 @@ class InformationPlane:
             ValueError: if the file is not such a table.
         """
         plane = cls(**settings)
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
-            if tuple(next(reader, ())) != Row._fields:
-                raise ValueError(f"{path}: expected a table with the columns {', '.join(Row._fields)}.")
-            for line, cells in enumerate(reader, start=2):
-                try:
-                    epoch, step, layer, quantity, value = cells
-                    plane.history.append(Row(int(epoch), int(step), layer, quantity, float(value)))
-                except ValueError:
-                    raise ValueError(f"{path}, line {line}: expected {', '.join(Row._fields)}, got {cells}.") from None
+        try:
+            text = Path(path).read_bytes().decode("utf-8")
+        except UnicodeDecodeError:
+            text = ""  # no text is no table
+        reader = csv.reader(io.StringIO(text, newline=""))
+        if tuple(next(reader, ())) != Row._fields:
+            raise ValueError(f"{path}: expected a table with the columns {', '.join(Row._fields)}.")
+        for line, cells in enumerate(reader, start=2):
+            try:
+                epoch, step, layer, quantity, value = cells
+                plane.history.append(Row(int(epoch), int(step), layer, quantity, float(value)))
+            except ValueError:
+                raise ValueError(f"{path}, line {line}: expected {', '.join(Row._fields)}, got {cells}.") from None
         return plane
 
     def state_dict(self) -> dict[str, Any]:
