@@ -75,13 +75,17 @@ def find_chain(
     """
     call = forward or (lambda network, inputs: network(inputs))
 
-    def run(inputs: Any, replace: Mapping[str, object]) -> dict[str, object]:  # noqa: ANN401
-        seen: dict[str, object] = {}
+    def run(inputs: Any, replace: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
+        seen: dict[str, Tensor] = {}
 
         def visit(name: str, output: object) -> object:
+            tensor = replace.get(name, first_tensor(output))
+            if tensor is None:
+                return None
             # Clones both ways: an in-place activation downstream must spoil neither the note nor the stand-in.
-            seen[name] = replace_tensors(replace.get(name, output), Tensor.clone)
-            return replace_tensors(replace[name], Tensor.clone) if name in replace else None
+            seen[name] = tensor.clone()
+            # Only the tensor that is measured: whatever else a layer puts out is a way around it.
+            return replace_tensors(output, lambda _: tensor.clone(), first_only=True) if name in replace else None
 
         with intercept(layers, visit):
             call(model, inputs)
@@ -89,14 +93,14 @@ def find_chain(
 
     with undisturbed(model):
         on_x, again, on_z = run(x, {}), run(x, {}), run(z, {})
-        known = [name for name in on_x if name in on_z and first_tensor(on_x[name]) is not None]
+        known = [name for name in on_x if name in on_z]
         random = tuple(name for name in known if not _same(on_x[name], again.get(name)))
         # A layer that cannot tell x from z would seem to be screened by everything.
         telling = [name for name in known if name not in random and not _same(on_x[name], on_z[name])]
         screened = set()
         for a in telling:
             seen = run(z, {a: on_x[a]})
-            screened |= {(a, b) for b in telling if b != a and _same(seen.get(b), on_x[b])}
+            screened |= {(a, b) for b in telling if b != a and _same(on_x[b], seen.get(b))}
     return Chain(tuple(known), frozenset(screened), random)
 
 
@@ -200,9 +204,10 @@ def consecutive_pairs(layers: Sequence[str]) -> list[tuple[str, str]]:
     return list(pairwise(layers))
 
 
-def _same(first: object, second: object) -> bool:
-    """Whether two outputs agree in the tensor they are about."""
-    a, b = first_tensor(first), first_tensor(second)
-    if a is None or b is None or a.shape != b.shape:
+def _same(a: Tensor, b: Tensor | None) -> bool:
+    """Whether two outputs agree."""
+    if b is None or a.shape != b.shape:
         return False
+    if not a.is_floating_point():
+        return torch.equal(a, b)
     return bool((a - b).abs().max() <= _TOLERANCE * a.abs().max().clamp_min(1e-30)) if a.numel() else True
