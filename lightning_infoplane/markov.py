@@ -6,19 +6,23 @@ runs on samples z while a's output is replaced by what it was on samples x. If b
 x, everything b knows came through a.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import first_tensor, intercept, replace_tensors, undisturbed
+from lightning_infoplane.capture import first_tensor, intercept, isolated_rng, replace_tensors, undisturbed
 
 __all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_backward_pairs", "find_chain"]
 
 # Relative to the largest value: kernels that sum in another order must not look like a dependence.
 _TOLERANCE = 1e-5
+# Parameters below this are taken for gates that training has yet to open.
+_CLOSED = 1e-3
 
 
 class Chain(NamedTuple):
@@ -56,7 +60,8 @@ def find_chain(
     """Find the Markov chains among layers by one small forward pass a layer.
 
     Exact for deterministic networks, up to coincidence: of the samples nothing is asked but that the layers
-    tell x from z, so a handful is enough. The model is left as it was.
+    tell x from z, so a handful is enough. Parameters that are zero so far count as gates that may open. The
+    model is left as it was.
 
     Args:
         model: any network.
@@ -91,7 +96,7 @@ def find_chain(
             call(model, inputs)
         return seen
 
-    with undisturbed(model):
+    with undisturbed(model), _opened(model):
         on_x, again, on_z = run(x, {}), run(x, {}), run(z, {})
         known = [name for name in on_x if name in on_z]
         random = tuple(name for name in known if not _same(on_x[name], again.get(name)))
@@ -155,7 +160,7 @@ def _reached(
         onward = held[name].detach() if name == cut else held[name]
         return replace_tensors(output, lambda _: onward.clone(), first_only=True)
 
-    with undisturbed(model), torch.enable_grad():
+    with undisturbed(model), _opened(model), torch.enable_grad():
         with intercept(layers, visit):
             output = first_tensor(call(model, x))
         if output is None or not output.requires_grad:
@@ -164,6 +169,29 @@ def _reached(
         weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
         found = torch.autograd.grad((output * weights).sum(), list(held.values()), allow_unused=True)
     return {name for name, grad in zip(held, found, strict=True) if grad is not None and bool(grad.any())}
+
+
+@contextmanager
+def _opened(model: nn.Module) -> Iterator[None]:
+    """Random numbers in place of parameters that are all but zero.
+
+    Blocks often begin as the identity, their last gain zero. Whoever looks at such a network before training
+    sees no branch, only what goes around it, and finds pairs that hold for no step after the first.
+    """
+    closed = [
+        parameter.data  # writes through .data are seen by no graph that is still alive
+        for parameter in model.parameters()
+        if parameter.numel() and not parameter.is_inference() and bool(parameter.detach().abs().max() < _CLOSED)
+    ]
+    before = [values.clone() for values in closed]
+    try:
+        with isolated_rng(0):
+            for values in closed:
+                values.normal_(std=math.prod(values.shape[1:]) ** -0.5)
+        yield
+    finally:
+        for values, kept in zip(closed, before, strict=True):
+            values.copy_(kept)
 
 
 def _execution_order(
