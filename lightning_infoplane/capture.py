@@ -116,8 +116,9 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     flags = [module.training for module in modules]
-    buffers = [(module, name, buffer) for module in modules for name, buffer in module._buffers.items()]
-    saved = [None if buffer is None else buffer.clone() for _, _, buffer in buffers]
+    registered = [dict(module._buffers) for module in modules]
+    buffers = [buffer for held in registered for buffer in held.values() if buffer is not None]
+    saved = [buffer.clone() for buffer in buffers]
     try:
         for module in modules:
             module.training = False  # not module.eval(): users override it
@@ -132,11 +133,13 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in zip(modules, flags, strict=True):
             module.training = flag
-        for (module, name, buffer), before in zip(buffers, saved, strict=True):
-            module._buffers[name] = buffer
+        for module, held in zip(modules, registered, strict=True):
+            module._buffers.clear()
+            module._buffers.update(held)
+        for buffer, before in zip(buffers, saved, strict=True):
             # By value: writes through .data leave no other trace, and writing what is already there would
             # break the backward pass of a graph that is still alive.
-            if before is not None and buffer is not None and not torch.equal(buffer, before):
+            if not torch.equal(buffer, before):
                 with torch.no_grad():
                     buffer.copy_(before)
 

@@ -41,7 +41,7 @@ def error_signals(
         do not reach the loss are missing.
 
     Raises:
-        ValueError: without targets, or if the loss depends on none of the layers.
+        ValueError: without targets, or if the loss is not one number or depends on none of the layers.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -69,10 +69,9 @@ def error_signals(
     with undisturbed(model), torch.enable_grad():
         with intercept(layers, visit), context or nullcontext():
             outputs = model(probe.inputs) if forward is None else forward(model, probe.inputs)
-            loss = (loss_fn or default_loss)(outputs, probe.targets)
-        if loss.numel() != 1:
-            raise ValueError(f"loss_fn must return a single number, got shape {tuple(loss.shape)}. Average over it.")
-        found = torch.autograd.grad(loss, list(held.values()), allow_unused=True) if loss.requires_grad else ()
+            loss = _one_number((loss_fn or default_loss)(outputs, probe.targets))
+        differentiable = held and loss.requires_grad
+        found = torch.autograd.grad(loss, list(held.values()), allow_unused=True) if differentiable else ()
     errors = {name: error.double() for name, error in zip(held, found, strict=False) if error is not None}
     if not errors:
         raise ValueError(
@@ -80,6 +79,14 @@ def error_signals(
             "or a loss_fn without detach() and no_grad()."
         )
     return errors
+
+
+def _one_number(loss: object) -> Tensor:
+    """The loss, if it is one."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return loss
+    got = f"a tensor of shape {tuple(loss.shape)}: average over it" if isinstance(loss, Tensor) else repr(loss)
+    raise ValueError(f"loss_fn must return a tensor with a single number, got {got}.")
 
 
 def default_loss(outputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - whatever the model returns

@@ -108,7 +108,7 @@ def entropies(
             estimates[:, mine][:, first : first + step] = torch.stack(columns, -1)
             progress(len(stack))
         alone = {partner: _alone(grams, partner, settings) for partner in grams.partners}
-    except RuntimeError as error:  # no convergence, no memory: the other processes must hear of it
+    except (RuntimeError, ValueError) as error:  # no memory, a kernel that is none: the others must hear of it
         failure, estimates = error, estimates.new_full((2, max(1, len(names)), len(terms)), torch.nan)
     estimates = share.total(estimates)
     if failure or not bool(estimates.isfinite().all()):
