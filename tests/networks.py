@@ -109,14 +109,14 @@ def fit(
     model: lp.LightningModule | type[lp.LightningModule] = TinyCNN,
     train: Iterable[Any] | None = None,
     val: Iterable[Any] | EllipsisType | None = ...,
+    checkpoint: Path | None = None,
     **options: Any,
 ) -> lp.Trainer:
     """Train a seeded network on images of its own; the Trainer afterwards."""
     run = trainer(root, *callbacks, **options)
     torch.manual_seed(0)
-    run.fit(
-        model() if isinstance(model, type) else model, train or loader(), loader(images(seed=1)) if val is ... else val
-    )
+    network = model() if isinstance(model, type) else model
+    run.fit(network, train or loader(), loader(images(seed=1)) if val is ... else val, ckpt_path=checkpoint)
     return run
 
 
