@@ -35,8 +35,8 @@ def agree(share: Share, attempt: Callable[[], Result], device: torch.device) -> 
     """The result of ``attempt``, unless any rank failed: one that went on alone would wait for the others for ever.
 
     Raises:
-        Exception: this rank's own failure.
-        RuntimeError: another rank's.
+        Exception: the failure, where there is one process.
+        RuntimeError: on every rank, naming the first that failed and why.
     """
     error: Exception | None = None
     try:
@@ -44,8 +44,11 @@ def agree(share: Share, attempt: Callable[[], Result], device: torch.device) -> 
     except Exception as caught:  # collected, not swallowed: raised below, after the others have heard of it
         error = caught
     failures = share.total(torch.tensor([float(error is not None)], device=device))
+    if failures > 0 and share.world_size > 1:
+        reasons: list[str | None] = [None] * share.world_size
+        torch.distributed.all_gather_object(reasons, error and f"{type(error).__name__}: {error}")
+        told = next(f"on rank {rank}: {reason}" for rank, reason in enumerate(reasons) if reason)
+        raise RuntimeError(told) from error  # one sentence on all ranks: only rank 0 may have a log
     if error is not None:
         raise error
-    if failures > 0:
-        raise RuntimeError("the measurement failed on another rank, whose log says why.")
     return result
