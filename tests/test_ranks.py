@@ -1,0 +1,86 @@
+"""Two processes on gloo: the same numbers on both, nobody waits for ever, the probe is rank 0's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("two_ranks.py")
+SECONDS = 120  # a run takes about ten; one that hangs is ended
+
+
+def run(folder: Path, scenario: str, strategy: str = "ddp", ranks: int = 2) -> tuple[list[dict[str, Any]], str]:
+    """What each rank reported, and what both wrote to the terminal."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), scenario, strategy, str(folder)],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    reports = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(ranks)]
+    return reports, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The first measurement of one process is that of every number of processes: it is of the same network."""
+    (report,), _ = run(tmp_path_factory.mktemp("single"), "plain", "auto", ranks=1)
+    return report
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn"])
+def test_ranks_hold_equal_values_which_are_those_of_one_process(
+    tmp_path: Path, single: dict[str, Any], strategy: str
+) -> None:
+    (first, second), _ = run(tmp_path, "plain", strategy)
+    assert first["history"] == second["history"]
+    assert first["metrics"] == second["metrics"]
+    assert {key for key in first["metrics"] if key.startswith("I_TY")} >= {"I_TY/conv1", "I_TY/conv2"}
+    for (*what, value), (*same, expected) in zip(first["history"], single["history"], strict=False):
+        if what[0] == 0:
+            assert what == same
+            assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_probe_is_that_of_rank_0(tmp_path: Path, single: dict[str, Any]) -> None:
+    """Each rank has a shard of its own; alone, rank 0 has the same shard."""
+    (first, second), _ = run(tmp_path, "steps")
+    assert first["probe"] == second["probe"] == single["probe"]
+    assert first["history"] == second["history"]
+    assert sorted({row[1] for row in first["history"]}) == [0, 2, 5]
+
+
+def test_batch_norm_differs_between_ranks_and_values_do_not(tmp_path: Path) -> None:
+    (first, second), _ = run(tmp_path, "norm")
+    assert first["history"] == second["history"]
+    (alone, _), _ = run(tmp_path, "absent")
+    assert first["weights"] == second["weights"] == alone["weights"]
+
+
+def test_two_probes_and_error_signals(tmp_path: Path) -> None:
+    (first, second), _ = run(tmp_path, "both")
+    assert first["history"] == second["history"]
+    assert {"train/I_XT/conv1", "val/I_TY/conv2", "train/I_error/conv1"} <= set(first["metrics"])
+
+
+def test_early_stopping_and_checkpoints_monitor_a_key(tmp_path: Path) -> None:
+    (first, second), _ = run(tmp_path, "monitors")
+    assert first["epochs"] == second["epochs"] == 2
+    assert first["best"] == second["best"]
+    assert Path(first["best"]).exists()
+
+
+def test_a_failure_on_one_rank_is_a_warning_on_all(tmp_path: Path) -> None:
+    (first, second), said = run(tmp_path, "failure")
+    assert {row[0] for row in first["history"]} == {row[0] for row in second["history"]} == {0}
+    assert (
+        "measurement after epoch 1 failed and training goes on. RuntimeError: on rank 1: RuntimeError: rank 1" in said
+    )
+    assert first["weights"] == second["weights"]
