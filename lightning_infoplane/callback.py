@@ -11,14 +11,15 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from lightning_infoplane.arguments import check_arguments, check_choice
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.capture import LayerSpec, select_layers
 from lightning_infoplane.entropy import Eigenvalues, Solver
 from lightning_infoplane.errors import error_signals
 from lightning_infoplane.loaders import make_probes
 from lightning_infoplane.loggers import ModuleLog, log_key, log_scalars, log_text
-from lightning_infoplane.markov import Chain, find_backward_pairs, find_chain
-from lightning_infoplane.measurement import ERRORS, Measurement
+from lightning_infoplane.markov import Chain, find_chains
+from lightning_infoplane.measurement import Measurement
 from lightning_infoplane.observe import observe
 from lightning_infoplane.outputs import card, draw, remedies
 from lightning_infoplane.pairs import Redundancy
@@ -39,9 +40,6 @@ else:
 
 # In the history, for pictures that have nothing but the table; a chart of a constant would be noise in a logger.
 _NOT_LOGGED = "log2_n"
-
-# Samples on which chains are looked for: that layers tell a few from a few others is all that is needed.
-_FEW = 4
 
 
 class MatrixRenyiCallback(_Callback):
@@ -127,9 +125,9 @@ class MatrixRenyiCallback(_Callback):
     ) -> None:
         super().__init__()
         self.sources = [probe_from] if isinstance(probe_from, str) else list(probe_from)
-        _check_arguments(self.sources, probe, every_n_epochs, schedule, every_n_train_steps, probe_batch_size)
-        _check_choice("on_probe_change", on_probe_change, ("error", "warn"))
-        _check_choice("dpi_pairs", dpi_pairs, ("markov", "consecutive"))
+        check_arguments(self.sources, probe, every_n_epochs, schedule, every_n_train_steps, probe_batch_size)
+        check_choice("on_probe_change", on_probe_change, ("error", "warn"))
+        check_choice("dpi_pairs", dpi_pairs, ("markov", "consecutive"))
         self.layers, self.forward_fn = layers, forward_fn
         self.schedule = schedule or EveryNEpochs(every_n_epochs)
         self.every_n_train_steps, self.measure_at_start = every_n_train_steps, measure_at_start
@@ -240,20 +238,15 @@ class MatrixRenyiCallback(_Callback):
         self._fingerprints = found
 
     def _find_chains(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
-        """Try by intervention which gaps mean something."""
-        probe = next(iter(self._probes.values()))
-
-        def find() -> tuple[Chain | None, list[tuple[str, str]] | None]:
-            chain = backward = None
-            with trainer.precision_plugin.forward_context():
-                if self.dpi_pairs == "markov":
-                    chain = find_chain(pl_module, self._modules, *probe.halves(_FEW), self.forward_fn)
-                if self.error_signals:
-                    backward = find_backward_pairs(pl_module, self._modules, probe.halves(_FEW)[0], self.forward_fn)
-            return chain, backward
-
+        """Try by intervention which gaps mean something; rank 0's findings count."""
+        probe, markov = next(iter(self._probes.values())), self.dpi_pairs == "markov"
+        forward = self._forward(trainer)
         try:
-            found = agree(share_over_ranks(), find, pl_module.device)
+            found = agree(
+                share_over_ranks(),
+                lambda: find_chains(pl_module, self._modules, probe, forward, markov, self.error_signals),
+                pl_module.device,
+            )
             self._chain, self._backward = trainer.strategy.broadcast(found)
         except Exception as error:  # the same on all ranks; the gaps are then between consecutive layers
             self._fail("looking for Markov chains among the layers", error)
@@ -293,30 +286,25 @@ class MatrixRenyiCallback(_Callback):
         work = 2 * len(self._probes) * len(self._modules)  # Gram matrices, then spectra
         pairs = None if self._chain is None else self._chain.pairs
         observed = []
+        forward, layers = self._forward(trainer), self._modules
         with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
             for name, probe in self._probes.items():
-                measurement = self.plane.start(probe.x, probe.targets, name, pairs, progress=bar.update)
-                precision = trainer.precision_plugin.forward_context()
-                batch_size = self.probe_batch_size
-                observe(
-                    measurement, pl_module, self._modules, probe, self.forward_fn, batch_size, precision, self._say_once
-                )
-                observed.append(measurement)
+                one = self.plane.start(probe.x, probe.targets, name, pairs, progress=bar.update)
+                observe(one, pl_module, layers, probe, forward, self.probe_batch_size, self._say_once)
+                observed.append(one)
                 if self.error_signals:
-                    observed.append(self._observe_errors(trainer, pl_module, name, probe))
+                    errors = error_signals(pl_module, layers, probe, self.loss_fn, forward)
+                    observed.append(self.plane.start_errors(errors, name, self._backward))
         return observed
 
-    def _observe_errors(
-        self, trainer: lp.Trainer, pl_module: lp.LightningModule, name: str, probe: Probe
-    ) -> Measurement:
-        """The gradients at every layer, compared with that at the last one."""
-        precision = trainer.precision_plugin.forward_context()
-        errors = error_signals(pl_module, self._modules, probe, self.loss_fn, self.forward_fn, precision)
-        last = errors.pop(list(errors)[-1])
-        measurement = self.plane.start(last, None, name, self._backward, ERRORS)
-        for layer in list(errors):
-            measurement.add(layer, errors.pop(layer))
-        return measurement
+    def _forward(self, trainer: lp.Trainer) -> Callable[[nn.Module, Any], Any]:
+        """How the network is called: as the user says, in the precision it trains in."""
+
+        def forward(module: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
+            with trainer.precision_plugin.forward_context():
+                return module(inputs) if self.forward_fn is None else self.forward_fn(module, inputs)
+
+        return forward
 
     def _say_once(self, about: str, message: str) -> None:
         if about not in self._said:
@@ -338,30 +326,3 @@ class MatrixRenyiCallback(_Callback):
                 log_text(trainer.loggers, f"{stem}/card", card(self.plane, rows, self._probes, self._chain), step)
         except Exception as error:  # a full disk or a logger's server must not end the run
             self._say_once("output", f"could not write {stem}.csv or its pictures: {type(error).__name__}: {error}")
-
-
-def _check_arguments(
-    sources: Sequence[str],
-    probe: object,
-    every_n_epochs: int,
-    schedule: Schedule | None,
-    every_n_train_steps: int | None,
-    probe_batch_size: int | None,
-) -> None:
-    """Everything that can be told from the arguments alone."""
-    if not sources or set(sources) - {"val", "train"}:
-        raise ValueError(f"probe_from={sources}: expected 'val', 'train' or both.")
-    if isinstance(probe, int) and probe < 2:
-        raise ValueError(f"probe={probe}: a probe needs at least 2 samples. Some hundred give useful numbers.")
-    if every_n_train_steps is not None and (schedule is not None or every_n_epochs != 1):
-        raise ValueError("every_n_train_steps replaces every_n_epochs and schedule: pass one of them.")
-    if schedule is not None and every_n_epochs != 1:
-        raise ValueError("schedule replaces every_n_epochs: pass one of them.")
-    for name, value in (("every_n_train_steps", every_n_train_steps), ("probe_batch_size", probe_batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: expected 1 or more.")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected {choices[0]!r} or {choices[1]!r}.")

@@ -1,13 +1,13 @@
 """Error signals: the gradient of the probe's loss with respect to each layer's output."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.capture import first_tensor, intercept, replace_tensors, undisturbed
+from lightning_infoplane.precision import upcast
 from lightning_infoplane.probe import Probe
 
 __all__ = ["default_loss", "error_signals"]
@@ -21,7 +21,6 @@ def error_signals(
     probe: Probe,
     loss_fn: LossFunction | None = None,
     forward: Callable[[nn.Module, Any], Any] | None = None,
-    context: AbstractContextManager[Any] | None = None,
 ) -> dict[str, Tensor]:
     r"""The error signals :math:`\delta_k = \partial\,\text{loss} / \partial T_k` of a probe, in order of execution.
 
@@ -34,7 +33,6 @@ def error_signals(
         probe: with targets.
         loss_fn: ``(outputs, targets) -> scalar``; :func:`default_loss` when left out.
         forward: called as ``forward(model, inputs)`` instead of ``model(inputs)``.
-        context: entered around the forward pass, for autocast say.
 
     Returns:
         ``(n, ...)`` gradients by layer, in float64: squares of late errors underflow in float32. Layers that
@@ -67,7 +65,7 @@ def error_signals(
         return replace_tensors(output, lambda _: held[name].clone(), first_only=True)
 
     with undisturbed(model), torch.enable_grad():
-        with intercept(layers, visit), context or nullcontext():
+        with intercept(layers, visit):
             outputs = model(probe.inputs) if forward is None else forward(model, probe.inputs)
             loss = _one_number((loss_fn or default_loss)(outputs, probe.targets))
         differentiable = held and loss.requires_grad
@@ -100,6 +98,7 @@ def default_loss(outputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - wha
         tensor(1.3863, dtype=torch.float64)
     """
     scores = first_tensor(outputs)
+    scores = None if scores is None else upcast(scores)  # of half-precision networks, as autocast does
     if scores is not None and not targets.is_floating_point() and scores.ndim == targets.ndim + 1:
         return nn.functional.cross_entropy(scores, targets.long())
     if scores is not None and targets.is_floating_point() and scores.shape == targets.shape:

@@ -16,13 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.capture import first_tensor, intercept, isolated_rng, replace_tensors, undisturbed
+from lightning_infoplane.probe import Probe
 
-__all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_backward_pairs", "find_chain"]
+__all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_backward_pairs", "find_chain", "find_chains"]
 
 # Relative to the largest value: kernels that sum in another order must not look like a dependence.
 _TOLERANCE = 1e-5
 # Parameters below this are taken for gates that training has yet to open.
 _CLOSED = 1e-3
+
+
+# Samples on which chains are looked for: that layers tell a few from a few others is all that is needed.
+_FEW = 4
 
 
 class Chain(NamedTuple):
@@ -48,6 +53,20 @@ class Chain(NamedTuple):
         lines = [f"{a} → {b}" for a, b in self.pairs] or ["no layer screens another: the inequality implies nothing"]
         lines += [f"{name}: random, left out" for name in self.random]
         return "\n".join(lines)
+
+
+def find_chains(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    probe: Probe,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+    activations: bool = True,
+    errors: bool = False,
+) -> tuple[Chain | None, list[tuple[str, str]] | None]:
+    """The chain of the activations and the backward pairs of the error signals, from a few samples of a probe."""
+    x, z = probe.halves(_FEW)
+    chain = find_chain(model, layers, x, z, forward) if activations else None
+    return chain, find_backward_pairs(model, layers, x, forward) if errors else None
 
 
 def find_chain(

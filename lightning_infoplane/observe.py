@@ -4,7 +4,6 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -116,7 +115,6 @@ def observe(
     probe: Probe,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     batch_size: int | None = None,
-    context: AbstractContextManager[Any] | None = None,
     notice: Callable[[str, str], None] = lambda layer, message: None,
 ) -> Measurement:
     """Send the probe through the model in eval mode and add the layers' outputs to a measurement.
@@ -129,9 +127,8 @@ def observe(
         model: called as ``model(inputs)``, or as ``forward(model, inputs)``.
         layers: what to watch, by name.
         probe: the samples.
-        forward: how to call the model.
+        forward: how to call the model, under autocast say.
         batch_size: of the pieces.
-        context: entered around the forward passes, for autocast say.
         notice: told (layer, message) when a layer is left out.
 
     Returns:
@@ -150,7 +147,7 @@ def observe(
         else:
             held.append(output.to("cpu", copy=True))
 
-    with undisturbed(model), context or nullcontext():
+    with undisturbed(model):
         for piece, size in probe.pieces(batch_size):
             with capture(layers, partial(consume, size)):
                 _call(model, piece, forward)

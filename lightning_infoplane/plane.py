@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.entropy import Eigenvalues, Solver
-from lightning_infoplane.measurement import FORWARD, Measurement, Names
+from lightning_infoplane.measurement import ERRORS, FORWARD, Measurement, Names
 from lightning_infoplane.pairs import Redundancy
 from lightning_infoplane.spectra import Settings, Share
 
@@ -141,6 +141,22 @@ class InformationPlane:
         key = f"{prefix}{names.bandwidth}/"
         previous = {k.removeprefix(key): v.to(inputs.device) for k, v in self._sigmas.items() if k.startswith(key)}
         return Measurement(settings, inputs, targets, previous, prefix, pairs, names, progress)
+
+    def start_errors(
+        self, errors: Mapping[str, Tensor], probe: str = "", pairs: Sequence[tuple[str, str]] | None = None
+    ) -> Measurement:
+        """Begin a measurement of error signals ``(n, ...)``, in order of execution: each against the last one.
+
+        Raises:
+            ValueError: for fewer than two.
+        """
+        if len(errors) < 2:
+            raise ValueError(f"error signals are compared with each other, and there is only {', '.join(errors)}.")
+        *others, last = errors
+        measurement = self.start(errors[last], None, probe, pairs, ERRORS)
+        for layer in others:
+            measurement.add(layer, errors[layer])
+        return measurement
 
     def finish(self, measurement: Measurement, epoch: int = 0, step: int = 0, share: Share | None = None) -> list[Row]:
         """Evaluate a measurement, append its rows to ``history`` and return them."""

@@ -299,7 +299,12 @@ def test_forward_says_how_the_network_is_called() -> None:
 def test_mixed_precision_gives_errors_in_double_precision() -> None:
     case = CASES["tokens"]()  # smooth: where rounding may move a maximum, errors jump
     exact = case.signals()
-    rough = case.signals(context=torch.autocast("cpu", torch.bfloat16))
+
+    def forward(net: nn.Module, inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return net(inputs)
+
+    rough = case.signals(forward=forward)
     for name, error in rough.items():
         assert error.dtype == torch.float64
         torch.testing.assert_close(error, exact[name], rtol=0, atol=0.05 * float(exact[name].abs().max()))
