@@ -138,6 +138,10 @@ class MatrixRenyiCallback(_Callback):
         sampling = Redundancy() if redundancy is True else redundancy or None
         self.plane = InformationPlane(alpha, bandwidth, target_bandwidth, solver, chance, seed, jackknife, sampling)
         self._wanted = Probe(*probe) if isinstance(probe, tuple) else probe
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        """What a run fills in."""
         self._probes: dict[str, Probe] = {}
         self._chain: Chain | None = None
         self._backward: list[tuple[str, str]] | None = None
