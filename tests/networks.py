@@ -116,7 +116,12 @@ def fit(
     run = trainer(root, *callbacks, **options)
     torch.manual_seed(0)
     network = model() if isinstance(model, type) else model
-    run.fit(network, train or loader(), loader(images(seed=1)) if val is ... else val, ckpt_path=checkpoint)
+    run.fit(
+        network,
+        loader() if train is None else train,
+        loader(images(seed=1)) if val is ... else val,
+        ckpt_path=checkpoint,
+    )
     return run
 
 

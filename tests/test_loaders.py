@@ -1,0 +1,248 @@
+"""The probe found in a Trainer's data, however people write their data and their batches."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as lp
+import pytest
+import torch
+from networks import TinyCNN, TinyData, assert_same, callback, fit, images, loader, moments, series, trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lightning_infoplane import Probe
+
+
+@dataclass
+class Batch:
+    """A batch as a dataclass."""
+
+    image: Tensor
+    label: Tensor
+
+
+class Shaped(Dataset[Any]):
+    """The images, each sample in a shape of its own."""
+
+    def __init__(self, shape: Callable[[Tensor, Tensor], Any], seed: int = 0) -> None:
+        self.data, self.shape = images(seed=seed), shape
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.shape(*self.data[index])
+
+
+def collate_dataclass(items: list[Any]) -> Batch:
+    return Batch(torch.stack([x for x, _ in items]), torch.stack([y for _, y in items]))
+
+
+class Unpacks(TinyCNN):
+    """Knows the shapes of this page."""
+
+    logs = False
+
+    def plain(self, batch: Any) -> list[Tensor]:
+        if isinstance(batch, Batch):
+            return [batch.image, batch.label]
+        if isinstance(batch, dict):
+            inputs = batch.get("image", batch.get("inputs"))
+            return [inputs["x"] if isinstance(inputs, dict) else inputs, batch["label"]]
+        return batch[:2]
+
+    def forward(self, x: Any) -> Tensor:
+        return super().forward(x["x"] if isinstance(x, dict) else x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return super().training_step(self.plain(batch), batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        super().validation_step(self.plain(batch), batch_idx)
+
+
+SHAPES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "tuple": (lambda x, y: (x, y), {}),
+    "more than a pair": (lambda x, y: (x, y, "name"), {}),
+    "dict": (lambda x, y: {"image": x, "label": y}, {}),
+    "nested": (lambda x, y: {"inputs": {"x": x, "mask": torch.ones(3)}, "label": y, "meta": ("a", 1)}, {}),
+    "dataclass": (lambda x, y: (x, y), {"collate_fn": collate_dataclass}),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_batches_as_people_write_them_give_the_same_probe(tmp_path: Path, shape: str) -> None:
+    one, options = SHAPES[shape]
+    usual, measured = callback(), callback()
+    fit(tmp_path, usual, model=Unpacks)
+    fit(tmp_path, measured, model=Unpacks, train=loader(Shaped(one), **options), val=loader(Shaped(one, 1), **options))
+    assert measured.history == usual.history
+
+
+@pytest.mark.parametrize("wrap", [list, lambda pair: {"first": pair[0], "second": pair[1]}], ids=["list", "dict"])
+@pytest.mark.parametrize("source", ["train", "val"])
+def test_of_several_loaders_the_first_is_used(tmp_path: Path, source: str, wrap: Callable[[Any], Any]) -> None:
+    class Several(TinyCNN):
+        logs = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            first = batch if isinstance(batch[0], Tensor) else batch[0]
+            return super().training_step(first, batch_idx)
+
+        def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+            super().validation_step(batch, batch_idx)
+
+    class First(Several):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return TinyCNN.training_step(self, batch["first"] if isinstance(batch, dict) else batch[0], batch_idx)
+
+    usual, measured = callback(probe_from=source), callback(probe_from=source)
+    fit(tmp_path, usual, model=Several)
+    val = wrap([loader(images(seed=1)), loader(images(seed=2))])
+    run = trainer(tmp_path, measured)
+    torch.manual_seed(0)
+    run.fit(First(), wrap([loader(), loader(images(seed=3))]), val)
+    assert measured.history == usual.history
+
+
+class Stream(IterableDataset[Any]):
+    """Images without an end that is known."""
+
+    def __init__(self, seed: int) -> None:
+        self.data = images(seed=seed)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self.data[i] for i in range(64)])
+
+
+def test_of_an_iterable_data_set_the_first_samples_are_the_probe(tmp_path: Path) -> None:
+    streamed, given = callback(), callback(probe=images(32, seed=1).tensors)
+    given._wanted = Probe(*images(seed=1)[:32])
+    fit(tmp_path, streamed, train=loader(Stream(0)), val=loader(Stream(1)))
+    fit(tmp_path, given)
+    assert streamed.history == given.history
+
+
+class Endless(IterableDataset[Any]):
+    """Three samples only."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([images()[i] for i in range(3)])
+
+
+def test_a_stream_too_short_for_the_probe_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"probe=32, but the data set has 3 samples. Pass probe=3 or fewer"):
+        fit(tmp_path, callback(), val=loader(Endless()))
+
+
+def test_an_iterable_that_is_no_loader_says_what_to_pass(tmp_path: Path) -> None:
+    batches = [tuple(images().tensors)]
+
+    class Batches:
+        def __iter__(self) -> Iterator[Any]:
+            return iter(batches)
+
+    with pytest.raises(ValueError, match=r"cannot draw a probe from a Batches .* probe=\(inputs, targets\)"):
+        fit(tmp_path, callback(probe_from="train"), train=Batches())
+
+
+def test_a_loader_of_ready_made_batches_says_what_to_pass(tmp_path: Path) -> None:
+    ready = DataLoader([tuple(images().tensors)], batch_size=None)
+    with pytest.raises(ValueError, match="cannot draw a probe from a DataLoader that has no data set of single"):
+        fit(tmp_path, callback(probe_from="train"), train=ready)
+
+
+class Transferring(TinyData):
+    """A data module with every transfer hook; each leaves its mark."""
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [batch[0] * 2, batch[1]]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return super().transfer_batch_to_device([batch[0] + 1, batch[1]], device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return [batch[0] * 3, batch[1]]
+
+
+def test_transfer_hooks_of_a_data_module_apply_once(tmp_path: Path) -> None:
+    held: list[Probe] = []
+
+    class Peek(lp.Callback):
+        def on_train_batch_start(
+            self, trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            held.extend(measured._probes.values())
+
+    for data, measured in ((TinyData(), callback(probe=64)), (Transferring(), callback(probe=64))):
+        trainer(tmp_path, measured, Peek(), max_epochs=1).fit(TinyCNN(), datamodule=data)
+    plain, hooked = held[0], held[-1]
+    assert_same(hooked.inputs, (plain.inputs * 2 + 1) * 3)
+    assert_same(hooked.targets, plain.targets)
+
+
+def test_train_and_validation_side_by_side(tmp_path: Path) -> None:
+    both, train, val = callback(probe_from=("train", "val")), callback(probe_from="train"), callback()
+    done = fit(tmp_path, both)
+    fit(tmp_path, train)
+    fit(tmp_path, val)
+    for source, alone in (("train", train), ("val", val)):
+        assert series(both, quantity=f"{source}/I_XT") == series(alone)
+        assert f"{source}/I_XT/conv1" in done.callback_metrics
+        assert f"{source}/DPI_XT/conv1-to-conv2" in done.callback_metrics
+        assert f"{source}/H_X" in done.callback_metrics
+
+
+def test_both_without_validation_data_says_what_to_pass(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no 'val' data. Pass probe_from='train'"):
+        fit(tmp_path, callback(probe_from=("train", "val")), limit_val_batches=0)
+
+
+class Keywords(TinyCNN):
+    """A forward of keywords, as in other libraries."""
+
+    def forward(self, *, pixels: Tensor) -> Tensor:
+        return super().forward(pixels)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self(pixels=batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self(pixels=batch[0])
+
+
+def by_keyword(network: nn.Module, inputs: Tensor) -> Tensor:
+    return network(pixels=inputs)
+
+
+def test_forward_fn_calls_a_network_of_keywords(tmp_path: Path) -> None:
+    usual, measured = callback(), callback(forward_fn=by_keyword)
+    fit(tmp_path, usual)
+    fit(tmp_path, measured, model=Keywords)
+    assert series(measured)[0] == series(usual)[0]
+
+
+class NoForward(TinyCNN):
+    """A module that only has steps."""
+
+    forward = lp.LightningModule.forward
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(TinyCNN.forward(self, batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("model", [Keywords, NoForward])
+def test_a_network_that_is_called_otherwise_is_told_of_forward_fn(tmp_path: Path, model: type[TinyCNN]) -> None:
+    with pytest.raises((TypeError, NotImplementedError), match=r"pass forward_fn=lambda network, inputs: network"):
+        fit(tmp_path, callback(), model=model)
+
+
+def test_a_module_without_forward_can_be_measured_by_forward_fn(tmp_path: Path) -> None:
+    measured = callback(forward_fn=TinyCNN.forward)
+    fit(tmp_path, measured, model=NoForward)
+    assert len(moments(measured)) == 3

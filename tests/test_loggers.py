@@ -1,0 +1,299 @@
+"""Numbers, pictures and text in every logger: each is run for real, offline, and read back."""
+
+import json
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as lp
+import pytest
+import pytorch_lightning as pl
+import torch
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from matplotlib.figure import Figure
+from networks import LAYERS, callback, events, fit
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lightning_infoplane.loggers import log_figure, log_key, log_scalars, log_text
+
+STEPS = [0, 3, 7]
+PNG = b"\x89PNG\r\n"
+
+# What a vendor's package says about itself, its threads and its files is none of our concern.
+vendor = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning")
+
+
+def values(measured: Any, key: str) -> list[float]:
+    """A curve of the history, by its logged key."""
+    quantity, _, layer = key.partition("/")
+    return [row.value for row in measured.history if (row.quantity, row.layer) == (quantity, layer)]
+
+
+# ------------------------------------------------------------------------------------- the loggers of Lightning
+
+
+def test_tensorboard_has_curves_pictures_and_the_card(tmp_path: Path) -> None:
+    measured = callback(figures=True)
+    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
+    scalars = events(done.log_dir)
+    for key in ("I_XT/conv1", "H_X"):
+        assert scalars[key] == [
+            (s, pytest.approx(v, rel=1e-6)) for s, v in zip(STEPS, values(measured, key), strict=True)
+        ]
+    accumulator = EventAccumulator(done.log_dir, size_guidance={"images": 0, "tensors": 0})
+    accumulator.Reload()
+    for picture in ("infoplane/plane", "infoplane/depth"):
+        assert [image.step for image in accumulator.Images(picture)] == STEPS
+        assert accumulator.Images(picture)[0].encoded_image_string.startswith(PNG)
+    card = accumulator.Tensors("infoplane/card/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| conv1 |" in card
+    assert not list(Path(done.log_dir).glob("*.png"))
+
+
+def test_csv_has_curves_and_pictures_are_files(tmp_path: Path) -> None:
+    import csv
+
+    measured = callback(figures=True)
+    done = fit(tmp_path, measured, logger=CSVLogger(tmp_path))
+    with (Path(done.log_dir) / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["I_XT/conv1"]]
+    assert [int(row["step"]) for row in rows] == STEPS
+    assert [float(row["I_XT/conv1"]) for row in rows] == values(measured, "I_XT/conv1")
+    assert (Path(done.log_dir) / "infoplane-plane.png").read_bytes().startswith(PNG)
+
+
+def test_two_probes_have_curves_and_pictures_of_their_own(tmp_path: Path) -> None:
+    measured = callback(figures=True, probe_from=("train", "val"), name="mine", log_prefix="")
+    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
+    assert {f"{probe}/I_XT/{layer}" for probe in ("train", "val") for layer in LAYERS} <= set(events(done.log_dir))
+    accumulator = EventAccumulator(done.log_dir)
+    accumulator.Reload()
+    assert {"infoplane-mine/train/plane", "infoplane-mine/val/depth"} <= set(accumulator.Tags()["images"])
+
+
+@vendor
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    logger = lp.loggers.MLFlowLogger("infoplane", tracking_uri=(tmp_path / "mlruns").as_uri(), synchronous=True)
+    measured = callback(figures=True)
+    fit(tmp_path, measured, logger=logger)
+    client = mlflow.tracking.MlflowClient((tmp_path / "mlruns").as_uri())
+    for key in ("I_XT/conv1", "DPI_XT/conv1-to-conv2", "H_X"):
+        history = client.get_metric_history(logger.run_id, key)
+        assert [(one.step, one.value) for one in history] == list(zip(STEPS, values(measured, key), strict=True))
+    pictures = client.list_artifacts(logger.run_id, "infoplane")
+    assert {f"infoplane/plane_{step:06d}.png" for step in STEPS} <= {one.path for one in pictures}
+    assert Path(client.download_artifacts(logger.run_id, "infoplane/plane_000007.png")).read_bytes().startswith(PNG)
+
+
+def wandb_records(path: Path) -> Iterator[Any]:
+    """The records of an offline run: a LevelDB log (blocks of 32 KiB, each piece after a header of 7 bytes)."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, whole = path.read_bytes(), 7, b""
+    while place + 7 < len(data):
+        if 2**15 - place % 2**15 < 7:  # no room for a header: padding
+            place += 2**15 - place % 2**15
+            continue
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        whole += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # all of it, or the last of several pieces
+            yield Record.FromString(whole)
+            whole = b""
+
+
+@vendor
+def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = lp.loggers.WandbLogger("run", save_dir=tmp_path, offline=True, project="infoplane")
+    measured = callback(figures=True)
+    fit(tmp_path, measured, logger=logger)
+    wandb.finish()
+    found = {}
+    for record in wandb_records(next(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))):
+        line = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        if "I_XT/conv1" in line:
+            found[line["trainer/global_step"]] = line["I_XT/conv1"]
+    assert found == dict(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
+    for kind in ("plane", "depth"):
+        pictures = list(tmp_path.glob(f"wandb/offline-run-*/files/media/images/infoplane/{kind}_*.png"))
+        assert len(pictures) == 3
+        assert pictures[0].read_bytes().startswith(PNG)
+
+
+@vendor
+def test_comet_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("comet_ml")
+    monkeypatch.setenv("COMET_START_ONLINE", "false")  # Lightning takes online=False for: not at all
+    monkeypatch.setenv("COMET_DISABLE_AUTO_LOGGING", "1")  # set by Lightning; taken back here
+    quick = {
+        "disabled": False,
+        "display_summary_level": 0,
+        "log_code": False,
+        "log_git_patch": False,
+        "log_env_details": False,
+    }
+    logger = lp.loggers.CometLogger(api_key="none", project="infoplane", offline_directory=str(tmp_path), **quick)
+    measured = callback(figures=True)
+    fit(tmp_path, measured, logger=logger)
+    logger.experiment.end()
+    with zipfile.ZipFile(next(tmp_path.glob("*.zip"))) as archive:
+        lines = [json.loads(line) for line in archive.read("messages.json").splitlines()]
+        pictures = [name for name in archive.namelist() if name.endswith(".svg")]
+    metrics = [line["payload"]["metric"] for line in lines if line["type"] == "metric_msg"]
+    found = {one["step"]: one["metricValue"] for one in metrics if one["metricName"] == "I_XT/conv1"}
+    assert found == dict(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
+    assert len(pictures) == 6  # the plane and the profile, three times
+
+
+# -------------------------------------------------------------------------------------------- others, and several
+
+
+class Diary(Logger):
+    """A user's own logger: the least that Lightning asks for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[tuple[int | None, dict[str, float]]] = []
+
+    @property
+    def name(self) -> str:
+        return "diary"
+
+    @property
+    def version(self) -> int:
+        return 0
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.lines.append((step, metrics))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+def test_a_logger_of_the_users_own(tmp_path: Path) -> None:
+    diary, measured = Diary(), callback(figures=True)
+    fit(tmp_path, measured, logger=diary)
+    found = [(step, metrics["I_XT/conv1"]) for step, metrics in diary.lines if "I_XT/conv1" in metrics]
+    assert found == list(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
+    assert list(tmp_path.rglob("infoplane-plane.png"))
+
+
+def test_several_loggers_at_once(tmp_path: Path) -> None:
+    """Of both packages: a logger of the one works in the Trainer of the other."""
+    diary, board = Diary(), TensorBoardLogger(tmp_path, "board")
+    fit(tmp_path, callback(figures=True), logger=[board, CSVLogger(tmp_path, "csv"), diary])
+    scalars = events(board.log_dir)
+    assert [step for step, _ in scalars["I_XT/conv1"]] == STEPS
+    assert sum("I_XT/conv1" in metrics for _, metrics in diary.lines) == 3
+    accumulator = EventAccumulator(board.log_dir)
+    accumulator.Reload()
+    assert "infoplane/plane" in accumulator.Tags()["images"]
+    assert (Path(board.log_dir) / "infoplane-plane.png").exists()  # for those that have no pictures
+
+
+def test_loggers_of_the_other_package(tmp_path: Path) -> None:
+    board = pl.loggers.TensorBoardLogger(tmp_path)
+    fit(tmp_path, callback(figures=True), logger=board)
+    accumulator = EventAccumulator(board.log_dir)
+    accumulator.Reload()
+    assert "infoplane/plane" in accumulator.Tags()["images"]
+
+
+class Refusing(Diary):
+    """A logger whose server is gone when a picture comes."""
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None:
+        raise ConnectionError("the server is gone")
+
+
+def test_a_logger_that_fails_on_a_picture_does_not_end_training(tmp_path: Path) -> None:
+    measured = callback(figures=True)
+    with pytest.warns(UserWarning, match=r"could not write .*ConnectionError: the server is gone"):
+        done = fit(tmp_path, measured, logger=Refusing())
+    assert done.current_epoch == 2
+    assert len(values(measured, "H_X")) == 3
+    assert list(tmp_path.rglob("infoplane.csv"))
+
+
+# ---------------------------------------------------------------------------------------------- one function each
+
+
+@pytest.mark.parametrize(
+    ("prefix", "quantity", "layer", "key"),
+    [
+        ("", "I_XT", "encoder.0.conv", "I_XT/encoder.0.conv"),
+        ("a/", "train/I_XT", "conv", "a/train/I_XT/conv"),
+        ("", "DPI_XT", "a-to-b", "DPI_XT/a-to-b"),
+        ("", "H_X", "", "H_X"),
+        ("my run: ", "H_T", "σ(1)", "my_run__H_T/__1_"),
+    ],
+)
+def test_keys(prefix: str, quantity: str, layer: str, key: str) -> None:
+    assert log_key(prefix, quantity, layer) == key
+
+
+def test_mlflow_changes_no_key() -> None:
+    """Its rule, read from the package: letters, digits and ``_ - . / : space``."""
+    validation = pytest.importorskip("mlflow.utils.validation")
+    validation._validate_metric_name(log_key("", "I_XT", "layer (1): σ"))
+
+
+def recorder(**methods: Callable[..., Any]) -> tuple[Any, list[tuple[str, Any]]]:
+    """An object with the named methods, and the calls they got."""
+    calls: list[tuple[str, Any]] = []
+
+    def record(name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: calls.append((name, kwargs or args))
+
+    return SimpleNamespace(**{name: record(name) for name in methods}), calls
+
+
+FIGURE_APIS = {
+    "like TensorBoard": ("experiment", "add_figure"),
+    "like W&B and SwanLab": ("logger", "log_image"),
+    "like MLflow": ("client", "log_figure"),
+    "like Comet": ("experiment", "log_figure"),
+}
+
+
+@pytest.mark.parametrize("api", FIGURE_APIS)
+def test_pictures_go_to_whatever_can_show_them(tmp_path: Path, api: str) -> None:
+    place, method = FIGURE_APIS[api]
+    thing, calls = recorder(**{method: print})
+    logger = thing if place == "logger" else SimpleNamespace(experiment=thing)
+    if place == "client":
+        logger.run_id = "run"
+    log_figure([logger], "tag", Figure(), 3, tmp_path)
+    assert [name for name, _ in calls] == [method]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("loggers", [[], [SimpleNamespace()], [SimpleNamespace(experiment=None)]])
+def test_pictures_nobody_shows_are_files(tmp_path: Path, loggers: list[Any]) -> None:
+    log_figure(loggers, "infoplane/train/plane", Figure(), 0, tmp_path / "new")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["infoplane-train-plane.png"]
+
+
+def test_text_goes_to_whatever_can_show_it() -> None:
+    thing, calls = recorder(add_text=print)
+    log_text([SimpleNamespace(experiment=thing), SimpleNamespace()], "card", "**bold**", 3)
+    assert calls == [("add_text", ("card", "**bold**", 3))]
+
+
+def test_scalars_are_written_with_their_epoch() -> None:
+    diary = Diary()
+    log_scalars([diary], {"I_XT/conv1": 1.5}, step=4, epoch=2)
+    assert diary.lines == [(4, {"I_XT/conv1": 1.5, "epoch": 2})]
+
+
+def test_nothing_of_the_loggers_holds_on_to_the_graph(tmp_path: Path) -> None:
+    diary = Diary()
+    fit(tmp_path, callback(), logger=diary)
+    assert not any(isinstance(value, torch.Tensor) for _, metrics in diary.lines for value in metrics.values())
