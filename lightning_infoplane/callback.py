@@ -20,7 +20,7 @@ from lightning_infoplane.loaders import make_probes
 from lightning_infoplane.loggers import ModuleLog, log_key, log_scalars, log_text
 from lightning_infoplane.markov import Chain, find_chains
 from lightning_infoplane.measurement import Measurement
-from lightning_infoplane.observe import observe
+from lightning_infoplane.observe import call, observe
 from lightning_infoplane.outputs import card, draw, remedies
 from lightning_infoplane.pairs import Redundancy
 from lightning_infoplane.plane import InformationPlane, Row
@@ -306,7 +306,7 @@ class MatrixRenyiCallback(_Callback):
 
         def forward(module: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
             with trainer.precision_plugin.forward_context():
-                return module(inputs) if self.forward_fn is None else self.forward_fn(module, inputs)
+                return call(module, inputs, self.forward_fn)
 
         return forward
 

@@ -16,7 +16,7 @@ from lightning_infoplane.measurement import Measurement
 from lightning_infoplane.plane import InformationPlane, Row
 from lightning_infoplane.probe import Probe
 
-__all__ = ["measure", "measure_checkpoints", "observe"]
+__all__ = ["call", "measure", "measure_checkpoints", "observe"]
 
 _FORWARD_HINT = "If the network is not called as network(inputs), pass forward_fn=lambda network, inputs: network(...)."
 
@@ -150,7 +150,7 @@ def observe(
     with undisturbed(model):
         for piece, size in probe.pieces(batch_size):
             with capture(layers, partial(consume, size)):
-                _call(model, piece, forward)
+                call(model, piece, forward)
     for layer, held in waiting.items():
         if held:
             measurement.add(layer, torch.cat(held).to(probe.x.device))
@@ -160,11 +160,11 @@ def observe(
     return measurement
 
 
-def _call(model: nn.Module, inputs: object, forward: Callable[[nn.Module, Any], Any] | None) -> None:
+def call(model: nn.Module, inputs: object, forward: Callable[[nn.Module, Any], Any] | None = None) -> Any:  # noqa: ANN401
+    """Call a network the user's way, or as ``model(inputs)``; if that is not how, say what to pass."""
+    if forward is not None:
+        return forward(model, inputs)
     try:
-        if forward is None:
-            model(inputs)
-        else:
-            forward(model, inputs)
+        return model(inputs)
     except (TypeError, NotImplementedError) as error:
         raise type(error)(f"{error} {_FORWARD_HINT}") from error
