@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.capture import LayerSpec, capture, select_layers, undisturbed
+from lightning_infoplane.markov import find_chains
 from lightning_infoplane.measurement import Measurement
 from lightning_infoplane.plane import InformationPlane, Row
 from lightning_infoplane.probe import Probe
@@ -32,6 +33,8 @@ def measure(
     batch_size: int | None = None,
 ) -> list[Row]:
     """Measure a network as it is now, in any loop, without a Trainer.
+
+    Gaps are those between layers that form a Markov chain, as in training: see :func:`find_chain`.
 
     Args:
         model: left exactly as it was: flags, buffers, gradients, random numbers.
@@ -55,11 +58,12 @@ def measure(
         >>> {row.layer for row in rows if row.quantity == "I_XT"} == {"0", "2"}
         True
     """
-    plane = plane or InformationPlane()
+    plane, chosen = plane or InformationPlane(), select_layers(model, layers)
+    chain, _ = find_chains(model, chosen, probe, lambda network, inputs: call(network, inputs, forward_fn))
     measurement = observe(
-        plane.start(probe.x, probe.targets),
+        plane.start(probe.x, probe.targets, pairs=chain and chain.pairs),
         model,
-        select_layers(model, layers),
+        chosen,
         probe,
         forward_fn,
         batch_size,
@@ -81,7 +85,7 @@ def measure_checkpoints(
 
     Args:
         paths: Lightning checkpoints, or files with a state dict. Lightning's say which epoch and step they are
-            of; others are counted.
+            of, as the callback counts them; others are counted from 0.
         model: of the same architecture; a copy of it is loaded, it stays as it is.
         probe: the samples, on the model's device.
         layers: see :func:`~lightning_infoplane.select_layers`.
@@ -100,12 +104,27 @@ def measure_checkpoints(
         try:
             saved = torch.load(path, map_location=probe.x.device, weights_only=True)
             model.load_state_dict(saved.get("state_dict", saved))
-        except (RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+        except (RuntimeError, AttributeError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path} is no checkpoint of {type(model).__name__}: {error}") from error
-        # Lightning counts epochs from 0 and saves at their end; the history counts finished ones.
-        epoch, step = (saved["epoch"] + 1, saved["global_step"]) if "global_step" in saved else (count, count)
+        epoch, step = _moment(saved) or (count, count)
         rows += measure(model, probe, layers, plane, epoch, step, forward_fn, batch_size)
     return rows
+
+
+def _moment(saved: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Epoch and step of a Lightning checkpoint as they are in the history of its run.
+
+    The history counts finished epochs, and steps from 0. Lightning's own ``epoch`` goes up only after the hooks
+    in which checkpoints are written, and not at all between these.
+    """
+    if "global_step" not in saved:
+        return None
+    step = max(0, saved["global_step"] - 1)
+    if "loops" not in saved:  # weights only
+        return saved["epoch"] + 1, step
+    loop = saved["loops"]["fit_loop"]
+    started: int = loop["epoch_progress"]["current"]["ready"]
+    return (started if loop["epoch_loop.batch_progress"]["is_last_batch"] else max(0, started - 1)), step
 
 
 def observe(

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": {"capture", "precision", "probe"},
     "measurement": {"bandwidths", "entropy", "information", "kernels", "pairs", "precision", "spectra"},
     "plane": {"bandwidths", "entropy", "measurement", "pairs", "spectra"},
-    "observe": {"capture", "measurement", "plane", "probe"},
+    "observe": {"capture", "markov", "measurement", "plane", "probe"},
     "metrics": {"bandwidths", "entropy", "information", "kernels"},
     "plots": {"plane"},
     "loggers": {"precision"},
