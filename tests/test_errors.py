@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from lightning_infoplane import InformationPlane, Probe, error_signals, select_layers
 from lightning_infoplane.errors import default_loss
-from lightning_infoplane.measurement import ERRORS
 
 Held = dict[str, Tensor]
 ForwardPass = Callable[[Any, Any, Held], Tensor]
@@ -340,12 +339,9 @@ def test_vanishing_and_exploding_errors_have_the_same_entropies(scale: float) ->
         probe = Probe(normal(n, 1, 8, 8, seed=3, dtype=torch.float32), torch.arange(n) % 3)
         layers = select_layers(net, ["0", "4", "7"])
         errors = error_signals(net, layers, probe, lambda out, y: scale * default_loss(out, y))
-        last = errors.pop("7")
         plane = InformationPlane(chance=0)
-        measurement = plane.start(last, None, pairs=[("4", "0")], names=ERRORS)
-        for name, error in errors.items():
-            measurement.add(name, error)
-        return {(row.layer, row.quantity): row.value for row in plane.finish(measurement)}
+        rows = plane.finish(plane.start_errors(errors, pairs=[("4", "0")]))
+        return {(row.layer, row.quantity): row.value for row in rows}
 
     expected, found = table(1.0), table(scale)
     assert expected.keys() == found.keys()
