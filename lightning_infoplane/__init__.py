@@ -36,9 +36,11 @@ from lightning_infoplane.pairs import (
     redundancy_synergy,
 )
 from lightning_infoplane.plane import InformationPlane, Row
+from lightning_infoplane.plots import plot_curves, plot_depth, plot_gaps, plot_plane, plot_redundancy
 from lightning_infoplane.probe import Probe
 from lightning_infoplane.schedules import AtEpochs, EveryNEpochs, LogSpacedEpochs, Schedule
 from lightning_infoplane.solvers import Lanczos, Leading
+from lightning_infoplane.summary import plot_summary
 
 __version__ = "0.1.0"
 
@@ -90,6 +92,12 @@ __all__ = [
     "o_information",
     "pair_information",
     "permutation_test",
+    "plot_curves",
+    "plot_depth",
+    "plot_gaps",
+    "plot_plane",
+    "plot_redundancy",
+    "plot_summary",
     "redundancy_synergy",
     "renyi_entropy",
     "select_layers",

@@ -1,145 +1,292 @@
 """Rows to pictures. Every function takes rows and optional axes and returns the axes; bits on every axis.
 
-A layer has the same colour everywhere: its place in depth, on a scale that survives print and colour blindness.
-Where a run has several probes, ``probe="train"`` or ``"val"`` says whose rows to draw.
+A layer has the same colour and marker everywhere: its place in depth, on a scale that survives print and colour
+blindness. Time goes from pale to dark. Where a run has several probes, ``probe="train"`` or ``"val"`` says whose
+rows to draw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, takewhile
+from typing import TYPE_CHECKING, Any
 
-from lightning_infoplane.plane import Row, of_probe
+import numpy as np
+
+from lightning_infoplane.plane import CHANCE_MARGIN, Row
+from lightning_infoplane.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_curves", "plot_depth", "plot_plane"]
+__all__ = ["layer_label", "layer_styles", "plot_curves", "plot_depth", "plot_gaps", "plot_plane", "plot_redundancy"]
 
 _NAMES = {
     "H_T": "entropy H(T)",
     "I_XT": "information about the input, I(X;T)",
     "I_TY": "information about the target, I(T;Y)",
+    "I_error": "information about the last error signal",
+    "DPI_XT": "information about the input lost",
+    "DPI_YT": "information about the target lost",
+    "DPI_error": "information about the last error lost",
+    "redundancy_synergy": "redundancy minus synergy",
+    "non_redundant": "non-redundant",
 }
+_MARKERS = "os^Dv"
+_LONGEST_NAME = 36
+# Standard errors below zero from which on a gap is outlined; the same number is counted in the history.
+_VIOLATION = 2.0
 
 
 def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "") -> Axes:
     """The information plane: I(X;T) across, I(T;Y) up, one path a layer, from hollow start to filled end.
 
-    The axes are fitted to the paths. Dashed lines are the limits H(X) and H(Y), which are in the title too;
-    the shaded foot is where shuffled pairs would be: either may lie outside.
+    The axes are fitted to the paths. Dashed lines are the limits H(X) and H(Y), dash-dotted ones log2 n, which
+    are in the title too; the shaded foot is where shuffled pairs would be: either may lie outside.
 
     Raises:
         ValueError: without I(T;Y) in the rows, as for a probe without targets.
     """
-    rows = of_probe(rows, probe)
-    layers = _layers(rows)
-    paths = [tuple(list(_series(rows, layer, name).values()) for name in ("I_XT", "I_TY")) for layer in layers]
-    if not all(y for _, y in paths):
+    from matplotlib.collections import LineCollection
+
+    table = Table(rows, probe)
+    paths = {layer: table.path(layer) for layer in table.layers_with("I_XT")}
+    if not all(len(points) for points in paths.values()):
         raise ValueError("the rows hold no I_TY, so there is no plane: use plot_curves(rows, 'I_XT').")
-    ax = ax or _new_axes()
-    for layer, colour, (x, y) in zip(layers, _colours(len(layers)), paths, strict=True):
-        for i in range(len(x) - 1):  # paler at first: the direction of time
-            ax.plot(x[i : i + 2], y[i : i + 2], color=colour, alpha=0.3 + 0.7 * (i + 1) / len(x), linewidth=1.5)
-        ax.plot(x[:1], y[:1], "o", markerfacecolor="white", markeredgecolor=colour)
-        ax.plot(x[-1:], y[-1:], "o", color=colour, label=layer)
+    ax, styles = ax or _new_axes(), layer_styles(table.layers)
+    for layer, points in paths.items():
+        colour, marker = styles[layer]
+        fading = np.linspace(0.35, 1, max(1, len(points) - 1))  # paler at first: the direction of time
+        ax.add_collection(LineCollection(list(pairwise(points)), colors=colour, alpha=fading, linewidths=1.5))
+        ax.plot(*points[:1].T, marker, markerfacecolor="white", markeredgecolor=colour)
+        ax.plot(*points[-1:].T, marker, color=colour, label=layer_label(layer), linestyle="none")
     ax.margins(0.15)
+    ax.autoscale_view()
     (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()  # what follows must not stretch the picture
-    if chance := [row.value for row in rows if row.quantity == "I_XT_chance"]:
-        ax.axvspan(0, max(chance), color="0.92", zorder=-2, label="shuffled pairs" if max(chance) > left else None)
-    if chance := [row.value for row in rows if row.quantity == "I_TY_chance"]:
-        ax.axhspan(0, max(chance), color="0.92", zorder=-2)
-    limits = {row.quantity: row.value for row in rows if row.quantity in ("H_X", "H_Y")}
-    ax.axvline(limits["H_X"], color="0.4", linestyle="--", linewidth=1)
-    ax.axhline(limits["H_Y"], color="0.4", linestyle="--", linewidth=1)
-    ax.set_title(f"limits: H(X) = {limits['H_X']:.2f}, H(Y) = {limits['H_Y']:.2f} bits", fontsize="small", loc="right")
-    ax.set(xlim=(left, right), ylim=(low, high), xlabel=f"{_NAMES['I_XT']} (bits)", ylabel=f"{_NAMES['I_TY']} (bits)")
-    _legend(ax, "layer (○ first, ● last epoch)", len(layers))
+    foot = [max(table.values_of(f"{name}_chance"), default=0.0) for name in ("I_XT", "I_TY")]
+    ax.axvspan(0, foot[0], color="0.92", zorder=-2, label="shuffled pairs" if foot[0] > left else None)
+    ax.axhspan(0, foot[1], color="0.92", zorder=-2)
+    limits = {name: max(table.values_of(name), default=np.nan) for name in ("H_X", "H_Y", "log2_n")}
+    for lines, name in ((ax.axvline, "H_X"), (ax.axhline, "H_Y")):
+        lines(limits[name], color="0.4", linestyle="--", linewidth=1)
+        lines(limits["log2_n"], color="0.4", linestyle="-.", linewidth=1)
+    ax.set_title(_limits(limits), fontsize="small", loc="right")
+    ax.set(xlim=(left, right), ylim=(low, high), xlabel=f"{_NAMES['I_XT']} (bits)", ylabel=_upright("I_TY"))
+    _legend(ax, "layer\n(hollow: first,\nfilled: last epoch)")
     return ax
 
 
 def plot_curves(rows: Sequence[Row], quantity: str = "I_XT", ax: Axes | None = None, probe: str = "") -> Axes:
-    """One quantity over epochs, a line a layer; dotted lines of the same colour are its chance level.
+    """One quantity over epochs, a line a layer; dotted, of the same colour, its chance level.
+
+    The band around a chance level is as wide as the difference that counts as none. Stretches where a layer is
+    saturated, so that its value means nothing, are hatched.
 
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
-    rows = of_probe(rows, probe)
-    layers = _layers_with(rows, quantity)
-    ax = ax or _new_axes()
-    # Several measurements within an epoch have only the step to tell them apart.
-    by_step = len({row.epoch for row in rows}) < len({row.step for row in rows})
-    for layer, colour in zip(layers, _colours(len(layers)), strict=True):
-        for name, style, label in ((quantity, ".-", layer), (f"{quantity}_chance", ":", None)):
-            series = _series(rows, layer, name)
-            ax.plot([moment[by_step] for moment in series], list(series.values()), style, color=colour, label=label)
-    ax.set(ylim=(0, None), xlabel="step" if by_step else "finished epochs")
-    ax.set_ylabel(f"{_NAMES.get(quantity, quantity)} (bits)")
+    table = Table(rows, probe)
+    layers = table.layers_with(quantity)
+    ax, styles = ax or _new_axes(), layer_styles(table.layers)
+    hatch = 0.02 * max(map(abs, table.values_of(quantity)))
+    for layer in layers:
+        colour, marker = styles[layer]
+        x, y = table.curve(layer, quantity)
+        every = max(1, len(x) // 20)
+        ax.plot(x, y, marker + "-", color=colour, label=layer_label(layer), markersize=3.5, markevery=every)
+        at, chance = table.curve(layer, f"{quantity}_chance")
+        ax.plot(at, chance, ":", color=colour)
+        ax.fill_between(at, chance - CHANCE_MARGIN, chance + CHANCE_MARGIN, color=colour, alpha=0.12, linewidth=0)
+        for start, stop in table.saturated(layer):
+            part = np.unique([*np.clip(x, start, stop), start, stop])
+            ribbon = np.interp(part, x, y)
+            ax.fill_between(
+                part, ribbon - hatch, ribbon + hatch, facecolor="none", edgecolor=colour, hatch="//////", linewidth=0
+            )
+    ax.set(ylim=(min(0.0, ax.get_ylim()[0]), None), xlabel="step" if table.by_step else "finished epochs")
+    ax.set_ylabel(_upright(quantity))
     ax.locator_params(axis="x", integer=True)
-    _legend(ax, "layer (dotted: shuffled pairs)", len(layers))
+    notes = ["dotted: shuffled pairs"] if table.values_of(f"{quantity}_chance") else []
+    notes += ["hatched: saturated"] if any(table.saturated(layer) for layer in layers) else []
+    _legend(ax, "\n".join(["layer", *notes]))
     return ax
 
 
 def plot_depth(rows: Sequence[Row], quantity: str = "I_XT", ax: Axes | None = None, probe: str = "") -> Axes:
     """One quantity against depth, at the first, the last and up to three moments between; shuffled pairs dotted.
 
-    Along a Markov chain the data-processing inequality asks I(X;T) to fall from left to right.
+    Along a Markov chain the data-processing inequality asks I(X;T) to fall from left to right, and I_error, the
+    backward picture, to rise: error signals come from the right.
 
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
-    rows = of_probe(rows, probe)
-    layers = _layers_with(rows, quantity)
+    table = Table(rows, probe)
+    layers, moments = table.layers_with(quantity), table.moments_of(quantity)
     ax = ax or _new_axes()
-    moments = sorted({(row.epoch, row.step) for row in rows})
     chosen = sorted({moments[round(i * (len(moments) - 1) / 4)] for i in range(5)})
-    for moment, colour in zip(chosen, _colours(len(chosen), "plasma"), strict=True):
-        label = f"after epoch {moment[0]}" if moment[0] else "before training"
+    for moment, colour in zip(chosen, _shades(len(chosen)), strict=True):
         for name, style in ((quantity, "o-"), (f"{quantity}_chance", ":")):
-            values = [_series(rows, layer, name).get(moment, float("nan")) for layer in layers]
-            ax.plot(range(len(layers)), values, style, color=colour, label=label if style == "o-" else None)
-    ax.set_xticks(
-        range(len(layers)), layers, rotation=45 if len(layers) > 4 else 0, ha="right" if len(layers) > 4 else "center"
-    )
-    ax.set(ylim=(0, None), ylabel=f"{_NAMES.get(quantity, quantity)} (bits)")
-    _legend(ax, "dotted: shuffled pairs", len(chosen))
+            values = [table.series.get((layer, name), {}).get(moment, np.nan) for layer in layers]
+            label = table.moment_label(moment) if style == "o-" else None
+            ax.plot(range(len(layers)), values, style, color=colour, label=label, markersize=4)
+    _layer_ticks(ax, layers)
+    ax.set(ylim=(min(0.0, ax.get_ylim()[0]), None), ylabel=_upright(quantity))
+    _legend(ax, "dotted: shuffled pairs" if table.values_of(f"{quantity}_chance") else "")
     return ax
+
+
+def plot_gaps(rows: Sequence[Row], quantity: str = "DPI_XT", ax: Axes | None = None, probe: str = "") -> Axes:
+    """Gaps of the data-processing inequality, pair by epoch; those below zero are outlined.
+
+    Where standard errors are known, only what is more than two of them below zero. ``DPI_YT`` below zero is no
+    violation: the later layer makes the target easier to read.
+
+    Raises:
+        ValueError: if the rows do not hold the quantity.
+    """
+    table = Table(rows, probe)
+    pairs, moments = table.names_with(quantity), table.moments_of(quantity)
+    ax = ax or _new_axes()
+    gaps, errors = (
+        np.array([[table.series.get((pair, name), {}).get(at, default) for at in moments] for pair in pairs])
+        for name, default in ((quantity, np.nan), (f"{quantity}_stderr", 0.0))
+    )
+    reach = max(map(abs, table.values_of(quantity))) or 1.0
+    image = ax.imshow(gaps, "PuOr", aspect="auto", interpolation="nearest", vmin=-reach, vmax=reach)
+    _outline(ax, gaps < -_VIOLATION * errors)
+    bar = ax.figure.colorbar(image, ax=ax)
+    bar.set_label(f"{_NAMES.get(quantity, quantity)} (bits)", fontsize="small")
+    apart = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(moments)) if len(moments) <= 8 * step or step > 100)
+    ax.set_xticks(range(0, len(moments), apart), [str(at[table.by_step]) for at in moments[::apart]])
+    ax.set_yticks(range(len(pairs)), [_pair_label(pair) for pair in pairs], fontsize="small")
+    ax.set_xlabel("step" if table.by_step else "finished epochs")
+    below = f"more than {_VIOLATION:g} standard errors below zero" if errors.any() else "below zero"
+    ax.set_title(f"outlined: {below}", fontsize="small", loc="right")
+    return ax
+
+
+def plot_redundancy(rows: Sequence[Row], ax: Axes | None = None, probe: str = "") -> Axes:
+    """How a layer's feature maps share information about the input, pair by pair: now (filled) and at first (hollow).
+
+    Redundancy minus synergy: above zero, two maps mostly say the same; below, they say more together than alone.
+    Non-redundant: what a pair knows beyond what both say. Bars are two standard errors, where pairs were sampled.
+
+    Raises:
+        ValueError: if the rows do not hold these quantities.
+    """
+    table = Table(rows, probe)
+    layers, moments = table.layers_with("redundancy_synergy"), table.moments_of("redundancy_synergy")
+    ax = ax or _new_axes()
+    ax.axhline(0, color="0.6", linewidth=1)
+    for name, colour, marker, aside in (
+        ("redundancy_synergy", "#0072B2", "o", -0.1),
+        ("non_redundant", "#D55E00", "s", 0.1),
+    ):
+        for moment in dict.fromkeys((moments[0], moments[-1])):
+            last = moment == moments[-1]
+            values, errors = (
+                np.array([table.series.get((layer, key), {}).get(moment, default) for layer in layers])
+                for key, default in ((name, np.nan), (f"{name}_stderr", 0.0))
+            )
+            ax.errorbar(
+                np.arange(len(layers)) + aside,
+                values,
+                2 * errors,
+                fmt=marker,
+                color=colour,
+                alpha=1 if last else 0.5,
+                markerfacecolor=colour if last else "white",
+                label=_NAMES[name] if last else None,
+                capsize=3,
+            )
+    _layer_ticks(ax, layers)
+    ax.set_ylabel("information about the input\nin pairs of feature maps (bits)")
+    _legend(ax, f"filled: {table.moment_label(moments[-1])},\nhollow: {table.moment_label(moments[0])}")
+    return ax
+
+
+def layer_styles(layers: Sequence[str]) -> dict[str, tuple[Any, str]]:
+    """Colour and marker of each layer, by its depth; neighbours differ in both."""
+    colours = _scale("viridis", len(layers), 0.0, 0.85)  # the palest end is left out
+    return {layer: (colours[i], _MARKERS[i % len(_MARKERS)]) for i, layer in enumerate(layers)}
+
+
+def layer_label(name: str) -> str:
+    """A name as a picture shows it: no mathematics, never hidden for its underscore, its middle left out if long."""
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME // 2 - 1]}…{name[-_LONGEST_NAME // 2 :]}"
+    return name.replace("$", r"\$") if name[:1] != "_" else " " + name.replace("$", r"\$")
+
+
+def _upright(quantity: str) -> str:
+    """A quantity's name beside an axis, in two lines where it is long."""
+    return f"{_NAMES.get(quantity, quantity)} (bits)".replace(", ", ",\n").replace("the last", "\nthe last")
+
+
+def _pair_label(pair: str) -> str:
+    """``encoder.layer1.0-to-encoder.layer1.1`` is ``encoder.layer1.0 → …1``."""
+    first, _, second = pair.partition("-to-")
+    shared = sum(
+        1 for _ in takewhile(lambda parts: parts[0] == parts[1], zip(first.split("."), second.split("."), strict=False))
+    )
+    rest = ".".join(second.split(".")[shared:])
+    return f"{layer_label(first)} → {layer_label(f'…{rest}' if shared else second)}"
 
 
 def _new_axes() -> Axes:
     # A Figure of its own, not pyplot's: it is freed with the axes and never opens a window.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(6.4, 4.8), layout="constrained").subplots()
+    return Figure(figsize=(8, 4.8), layout="constrained").subplots()
 
 
-def _legend(ax: Axes, title: str, entries: int) -> None:
-    """Inside while it is small, beside the picture when there are many layers."""
-    place = {"loc": "best"} if entries <= 6 else {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
-    ax.legend(fontsize="small", title=title, title_fontsize="small", **place)
+def _legend(ax: Axes, title: str) -> None:
+    """Beside the picture: it hides nothing, however many layers there are."""
+    ax.legend(
+        fontsize="small",
+        title=title,
+        title_fontsize="small",
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0.0,
+    )
 
 
-def _layers(rows: Sequence[Row]) -> list[str]:
-    """Names of the layers in depth order, which is the order they were measured in."""
-    return list(dict.fromkeys(row.layer for row in rows if row.quantity == "H_T"))
+def _layer_ticks(ax: Axes, layers: Sequence[str]) -> None:
+    """Names below the axis; upright as soon as they might touch."""
+    names = [layer_label(layer) for layer in layers]
+    upright = max(map(len, names)) * len(names) > 30
+    ax.set_xticks(range(len(names)), names, rotation=90 if upright else 0, fontsize="small")
+    ax.set_xlim(-0.5, len(names) - 0.5)
 
 
-def _layers_with(rows: Sequence[Row], quantity: str) -> list[str]:
-    """The layers that a quantity is known of."""
-    found = {row.layer for row in rows if row.quantity == quantity}
-    if not found:
-        known = sorted({row.quantity for row in rows if row.layer})
-        raise ValueError(f"the rows hold no {quantity!r}. They hold {', '.join(known) or 'nothing of this probe'}.")
-    return [layer for layer in _layers(rows) if layer in found]
+def _limits(limits: Mapping[str, float]) -> str:
+    words = {"H_X": "H(X)", "H_Y": "H(Y)", "log2_n": "log2 n"}
+    known = [f"{words[name]} = {value:.2f}" for name, value in limits.items() if np.isfinite(value)]
+    return f"limits: {', '.join(known)} bits" if known else ""
 
 
-def _series(rows: Sequence[Row], layer: str, quantity: str) -> dict[tuple[int, int], float]:
-    """Values by (epoch, step)."""
-    return {(row.epoch, row.step): row.value for row in rows if row.layer == layer and row.quantity == quantity}
+def _outline(ax: Axes, mask: Any) -> None:  # noqa: ANN401
+    """Lines around the cells of a heat map where ``mask`` holds: one collection, however many there are."""
+    from matplotlib.collections import LineCollection
+
+    inside = np.pad(mask, 1).astype(int)
+    across, down = np.argwhere(np.diff(inside, axis=0)[:, 1:-1]), np.argwhere(np.diff(inside, axis=1)[1:-1])
+    lines = [((x - 0.5, y - 0.5), (x + 0.5, y - 0.5)) for y, x in across]
+    lines += [((x - 0.5, y - 0.5), (x - 0.5, y + 0.5)) for y, x in down]
+    ax.add_collection(
+        LineCollection(lines, colors="black", linewidths=1.5 if len(mask.T) <= 40 else 0.8, clip_on=False)
+    )
 
 
-def _colours(count: int, scale: str = "viridis") -> list[tuple[float, float, float, float]]:
-    """As many as there are layers (or moments), in their order; the palest end is left out."""
+def _shades(count: int) -> list[Any]:
+    """Moments, from pale to dark."""
+    return _scale("copper_r", count, 0.0, 1.0)
+
+
+def _scale(name: str, count: int, start: float, stop: float) -> list[Any]:
+    """Colours in order."""
     from matplotlib import colormaps
 
-    return [colormaps[scale](0.85 * i / max(1, count - 1)) for i in range(count)]
+    return [colormaps[name](value) for value in np.linspace(start, stop, count)]
