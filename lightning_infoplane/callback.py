@@ -19,7 +19,7 @@ from lightning_infoplane.errors import error_signals
 from lightning_infoplane.loaders import make_probes
 from lightning_infoplane.loggers import ModuleLog, log_key, log_scalars, log_text
 from lightning_infoplane.markov import Chain, find_chains
-from lightning_infoplane.measurement import Measurement
+from lightning_infoplane.measurement import Measurement, Reference
 from lightning_infoplane.observe import call, observe
 from lightning_infoplane.outputs import card, draw, remedies
 from lightning_infoplane.pairs import Redundancy
@@ -143,6 +143,7 @@ class MatrixRenyiCallback(_Callback):
     def _start_empty(self) -> None:
         """What a run fills in."""
         self._probes: dict[str, Probe] = {}
+        self._references: dict[str, Reference] = {}
         self._chain: Chain | None = None
         self._backward: list[tuple[str, str]] | None = None
         self._fingerprints: dict[str, str] = {}  # also those of the run a checkpoint was made in
@@ -179,6 +180,7 @@ class MatrixRenyiCallback(_Callback):
         self._started, self._seconds, self._count = time.monotonic(), 0.0, 0
         self._probes = make_probes(trainer, pl_module, self._wanted, self.sources, self.seed, self._say_once)
         self._check_fingerprints()
+        self._references = {name: self.plane.reference(probe.x, probe.targets) for name, probe in self._probes.items()}
         if any(probe.targets is None for probe in self._probes.values()):
             self._say_once("targets", "the probe has no targets: I(T;Y) is left out.")
         self._find_chains(trainer, pl_module)
@@ -215,7 +217,7 @@ class MatrixRenyiCallback(_Callback):
             f"MatrixRenyiCallback: {self._count} measurements took {self._seconds:.1f} s, "
             f"{self._seconds / max(total, 1e-9):.0%} of the training time."
         )
-        self._modules, self._probes = {}, {}
+        self._modules, self._probes, self._references = {}, {}, {}
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths and the probes' fingerprints: tensors and plain Python, for ``weights_only=True``."""
@@ -293,7 +295,7 @@ class MatrixRenyiCallback(_Callback):
         forward, layers = self._forward(trainer), self._modules
         with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
             for name, probe in self._probes.items():
-                one = self.plane.start(probe.x, probe.targets, name, pairs, progress=bar.update)
+                one = self.plane.start(self._references[name], None, name, pairs, progress=bar.update)
                 observe(one, pl_module, layers, probe, forward, self.probe_batch_size, self._say_once)
                 observed.append(one)
                 if self.error_signals:

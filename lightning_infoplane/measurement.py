@@ -16,9 +16,9 @@ from lightning_infoplane.information import jackknife_error, p_value, shared_bit
 from lightning_infoplane.kernels import as_maps, class_gram, gaussian_gram
 from lightning_infoplane.pairs import layer_redundancy
 from lightning_infoplane.precision import upcast
-from lightning_infoplane.spectra import Grams, Settings, Share, entropies
+from lightning_infoplane.spectra import Grams, Settings, Share, entropies, own_entropies
 
-__all__ = ["ERRORS", "FORWARD", "Measurement", "Names"]
+__all__ = ["ERRORS", "FORWARD", "Measurement", "Names", "Reference"]
 
 # Shuffles from which on a p-value is worth its name: 1 / (1 + 20) < 0.05.
 _ENOUGH_FOR_P = 20
@@ -51,74 +51,50 @@ FORWARD = Names()
 ERRORS = Names("H_error", "bandwidth_error", {"X": "H_error_last"}, {"X": "I_error"}, {"X": "DPI_error"})
 
 
-class Measurement:
-    """Gram matrices of one moment: made by ``InformationPlane.start``, ended by its ``finish``."""
+class Reference:
+    """X and Y of a probe: their Gram matrices and entropies, made once and used at every measurement.
+
+    Args:
+        settings: how to measure.
+        inputs: ``(n, ...)``.
+        targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None.
+        previous: the inputs' bandwidth at an earlier time, for rules that freeze or smooth theirs.
+
+    Raises:
+        ValueError: for fewer than two samples, targets of another length, or values that are not finite.
+    """
 
     def __init__(
-        self,
-        settings: Settings,
-        inputs: Tensor,
-        targets: Tensor | None,
-        previous: Mapping[str, Tensor],
-        prefix: str = "",
-        pairs: Sequence[tuple[str, str]] | None = None,
-        names: Names = FORWARD,
-        progress: Callable[[int], object] = lambda layers: None,
+        self, settings: Settings, inputs: Tensor, targets: Tensor | None, previous: Tensor | None = None
     ) -> None:
         if inputs.ndim == 0 or len(inputs) < 2:
             raise ValueError(f"a measurement needs at least 2 samples, got inputs of shape {tuple(inputs.shape)}.")
         if targets is not None and targets.shape[:1] != inputs.shape[:1]:
             what = f"{len(targets)} targets" if targets.ndim else "a single number as targets"
             raise ValueError(f"got {len(inputs)} inputs but {what}.")
-        self.n, self.prefix, self.names = len(inputs), prefix, names
-        self.sigmas: dict[str, Tensor] = {}
-        self._settings, self._previous, self._pairs, self._progress = settings, previous, pairs, progress
-        self._layers: dict[str, Tensor] = {}
-        self._redundancy: dict[str, dict[str, Tensor]] = {}
-        self._labels, self._target = self._read_targets(targets)
-        self._input = self._reduce("", self._as_maps(inputs))
+        self.n, self._settings, self._agreed = len(inputs), settings, False
+        labels, target = self._read_targets(targets)
+        maps = as_variables(inputs)
+        self.guide: Tensor | None = None
+        if settings.bandwidth.needs_target:  # made only for such rules: it is as large as any other matrix
+            self.guide = target if labels is None else class_gram(labels)
+        self.sigma = settings.bandwidth(maps, target=self.guide, previous=previous)
+        self.grams = Grams(gaussian_gram(maps, self.sigma), labels, target, {})
+        for name, gram in (("inputs", self.grams.input), ("targets", target)):
+            if gram is not None and not bool(gram.sum().isfinite()):
+                raise ValueError(f"the {name} of the probe hold NaN or infinite values.")
 
-    def add(self, name: str, activation: Tensor) -> None:
-        """Reduce a layer's activation ``(n, ...)`` to its Gram matrix; nothing else of it is kept."""
-        if activation.ndim == 0 or len(activation) != self.n:
-            raise ValueError(f"{name}: expected one value a sample, ({self.n}, ...), got {tuple(activation.shape)}.")
-        maps = self._as_maps(activation)
-        self._layers[name] = self._reduce(name, maps)
-        how = self._settings.redundancy
-        if how is not None and maps.shape[1] > 1 and bool(self._layers[name].sum().isfinite()):
-            self._redundancy[name] = layer_redundancy(
-                self._input, maps, self._settings.bandwidth, self._settings.alpha, how, self._guide
-            )
-        self._progress(1)
-
-    def evaluate(self, share: Share) -> dict[tuple[str, str], float]:
-        """All quantities by (layer, quantity); a layer that is not finite is left out, with a warning."""
-        grams = self._agree_on(share)
-        found = entropies(grams, self._settings, share, self._progress)
-        columns = self._columns(grams, found)
-        if self._settings.jackknife:
-            for name, error in self._jackknife(grams, share).items():
-                columns[f"{name}_stderr"] = (columns.get(f"{name}_stderr", error * 0).square() + error.square()).sqrt()
-        return self._rows(grams, found, columns)
-
-    # ----------------------------------------------------------------------------------------- Gram matrices
-
-    def _as_maps(self, values: Tensor) -> Tensor:
-        """(n,) and (n, d) are one variable, (n, C, ...) are C variables."""
-        values = upcast(values.detach())
-        return values.reshape(self.n, 1, -1) if values.ndim <= 2 else as_maps(values)
-
-    def _reduce(self, name: str, maps: Tensor) -> Tensor:
-        rule = self._settings.bandwidth
-        self.sigmas[name] = rule(maps, target=self._guide, previous=self._previous.get(name))
-        return gaussian_gram(maps, self.sigmas[name])
+    def agree(self, share: Share) -> None:
+        """Take rank 0's matrices, at the first use: error signals differ between ranks as running statistics do."""
+        if not self._agreed:
+            target = None if self.grams.target is None else share.first(self.grams.target)
+            self.grams = self.grams._replace(input=share.first(self.grams.input), target=target)
+            self.sigma, self._agreed = share.first(self.sigma), True
 
     @cached_property
-    def _guide(self) -> Tensor | None:
-        """The targets' Gram matrix for rules that look at it, made only for them: it is as large as any other."""
-        if not self._settings.bandwidth.needs_target:
-            return None
-        return self._target if self._labels is None else class_gram(self._labels)
+    def entropies(self) -> dict[str, Estimate]:
+        """Of X, and of Y where there are targets."""
+        return own_entropies(self.grams, self._settings)
 
     def _read_targets(self, targets: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Labels, for the class kernel, or else the targets' Gaussian Gram matrix."""
@@ -130,30 +106,67 @@ class Measurement:
             if rule is None:
                 return labels, None
             values = torch.nn.functional.one_hot(torch.unique(labels, return_inverse=True)[1])
-        maps = upcast(values.reshape(self.n, 1, -1))
+        maps = as_variables(values.flatten(1) if values.ndim > 2 else values)
         return None, gaussian_gram(maps, (rule or MedianDistance())(maps))
+
+
+class Measurement:
+    """Gram matrices of one moment: made by ``InformationPlane.start``, ended by its ``finish``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        reference: Reference,
+        previous: Mapping[str, Tensor],
+        prefix: str = "",
+        pairs: Sequence[tuple[str, str]] | None = None,
+        names: Names = FORWARD,
+        progress: Callable[[int], object] = lambda layers: None,
+    ) -> None:
+        self.n, self.prefix, self.names = reference.n, prefix, names
+        self.sigmas = {"": reference.sigma}
+        self._settings, self._reference, self._previous = settings, reference, previous
+        self._pairs, self._progress = pairs, progress
+        self._layers: dict[str, Tensor] = {}
+        self._redundancy: dict[str, dict[str, Tensor]] = {}
+
+    def add(self, name: str, activation: Tensor) -> None:
+        """Reduce a layer's activation ``(n, ...)`` to its Gram matrix; nothing else of it is kept."""
+        if activation.ndim == 0 or len(activation) != self.n:
+            raise ValueError(f"{name}: expected one value a sample, ({self.n}, ...), got {tuple(activation.shape)}.")
+        maps, rule, reference = as_variables(activation), self._settings.bandwidth, self._reference
+        self.sigmas[name] = rule(maps, target=reference.guide, previous=self._previous.get(name))
+        self._layers[name] = gaussian_gram(maps, self.sigmas[name])
+        how = self._settings.redundancy
+        if how is not None and maps.shape[1] > 1 and bool(self._layers[name].sum().isfinite()):
+            self._redundancy[name] = layer_redundancy(
+                reference.grams.input, maps, rule, self._settings.alpha, how, reference.guide
+            )
+        self._progress(1)
+
+    def evaluate(self, share: Share) -> dict[tuple[str, str], float]:
+        """All quantities by (layer, quantity); a layer that is not finite is left out, with a warning."""
+        grams = self._agree_on(share)
+        found = self._reference.entropies | entropies(grams, self._settings, share, self._progress)
+        columns = self._columns(grams, found)
+        if self._settings.jackknife:
+            for name, error in self._jackknife(grams, share).items():
+                columns[f"{name}_stderr"] = (columns.get(f"{name}_stderr", error * 0).square() + error.square()).sqrt()
+        return self._rows(grams, found, columns)
 
     def _agree_on(self, share: Share) -> Grams:
         """Rank 0's matrices, for running statistics differ between ranks until the next step; only finite ones.
 
         This is the one look at the numbers before their spectra: a NaN would end eigvalsh with an error.
         """
+        self._reference.agree(share)
         layers = {name: share.first(gram) for name, gram in self._layers.items()}
         self.sigmas = {name: share.first(sigma) for name, sigma in self.sigmas.items()}
-        target = None if self._target is None else share.first(self._target)
-        grams = Grams(share.first(self._input), self._labels, target, layers)
-        probe = {"inputs": grams.input} | ({} if target is None else {"targets": target})
-        matrices = [*probe.values(), *layers.values()]
-        finite = torch.stack([matrix.sum().isfinite() for matrix in matrices]).tolist()
-        for name, fine in zip(probe, finite, strict=False):
-            if not fine:
-                raise ValueError(f"the {name} of the probe hold NaN or infinite values.")
-        for name in [name for name, fine in zip(layers, finite[len(probe) :], strict=True) if not fine]:
+        finite = torch.stack([gram.sum().isfinite() for gram in layers.values()]).tolist() if layers else []
+        for name in [name for name, fine in zip(layers, finite, strict=True) if not fine]:
             warnings.warn(f"layer {name!r} has NaN or infinite activations: it is left out this time.", stacklevel=4)
             del layers[name], self.sigmas[name]
-        return grams
-
-    # -------------------------------------------------------------------------------------------- quantities
+        return self._reference.grams._replace(layers=layers)
 
     def _columns(self, grams: Grams, found: Mapping[str, Estimate]) -> dict[str, Tensor]:
         """Quantities of the layers, ``(layers,)``, and their gaps, ``(pairs,)``."""
@@ -194,7 +207,8 @@ class Measurement:
         parts = []
         for left_out in range(groups):
             part = grams.part((group != left_out).nonzero().squeeze(1))
-            parts.append(self._columns(part, entropies(part, settings, share)))
+            found = own_entropies(part, settings) | entropies(part, settings, share)
+            parts.append(self._columns(part, found))
         names = [name for name in parts[0] if not name.endswith("_stderr")]
         return {name: jackknife_error(torch.stack([part[name] for part in parts])) for name in names}
 
@@ -224,6 +238,12 @@ class Measurement:
         for layer, values_of in self._redundancy.items():
             rows |= {(layer, name): float(value) for name, value in values_of.items() if layer in grams.layers}
         return rows
+
+
+def as_variables(values: Tensor) -> Tensor:
+    """``(n, ...)`` as maps ``(n, C, d)``: (n,) and (n, d) are one variable, (n, C, ...) are C variables."""
+    values = upcast(values.detach())
+    return values.reshape(len(values), 1, -1) if values.ndim <= 2 else as_maps(values)
 
 
 def _geometric_mean(sigmas: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.entropy import Eigenvalues, Solver
-from lightning_infoplane.measurement import ERRORS, FORWARD, Measurement, Names
+from lightning_infoplane.measurement import ERRORS, FORWARD, Measurement, Names, Reference
 from lightning_infoplane.pairs import Redundancy
 from lightning_infoplane.spectra import Settings, Share
 
@@ -114,10 +114,14 @@ class InformationPlane:
             measurement.add(name, activation)
         return self.finish(measurement, epoch, step)
 
+    def reference(self, inputs: Tensor, targets: Tensor | None) -> Reference:
+        """X and Y of a probe that is measured again and again: pass it to :meth:`start` in place of the inputs."""
+        return Reference(self.settings, inputs, targets)
+
     def start(
         self,
-        inputs: Tensor,
-        targets: Tensor | None,
+        inputs: Tensor | Reference,
+        targets: Tensor | None = None,
         probe: str = "",
         pairs: Sequence[tuple[str, str]] | None = None,
         names: Names = FORWARD,
@@ -126,21 +130,24 @@ class InformationPlane:
         """Begin a measurement to which activations are added one by one, as a hook produces them.
 
         Args:
-            inputs: ``(n, ...)``.
+            inputs: ``(n, ...)``, or a :meth:`reference` made of inputs and targets before.
             targets: as for :meth:`measure`.
             probe: its name where there are several, such as ``"train"``: quantities are ``"train/I_XT"`` then.
             pairs: layers between which gaps are wanted; where none are given, each layer and the next.
             names: what the quantities are called; ``ERRORS`` for error signals.
             progress: called with 1 for each layer reduced, and with how many for each batch of spectra.
         """
-        prefix = f"{probe}/" if probe else ""
-        settings = self.settings
+        prefix, settings = f"{probe}/" if probe else "", self.settings
         if names is not FORWARD:  # gradients have no targets to align with and no maps to compare
             rule = MedianDistance() if settings.bandwidth.needs_target else settings.bandwidth
             settings = replace(settings, bandwidth=rule, redundancy=None)
         key = f"{prefix}{names.bandwidth}/"
-        previous = {k.removeprefix(key): v.to(inputs.device) for k, v in self._sigmas.items() if k.startswith(key)}
-        return Measurement(settings, inputs, targets, previous, prefix, pairs, names, progress)
+        previous = {k.removeprefix(key): v for k, v in self._sigmas.items() if k.startswith(key)}
+        if not isinstance(inputs, Reference):
+            previous = {name: sigma.to(inputs.device) for name, sigma in previous.items()}
+            inputs = Reference(settings, inputs, targets, previous.get(""))
+        previous = {name: sigma.to(inputs.sigma.device) for name, sigma in previous.items()}
+        return Measurement(settings, inputs, previous, prefix, pairs, names, progress)
 
     def start_errors(
         self, errors: Mapping[str, Tensor], probe: str = "", pairs: Sequence[tuple[str, str]] | None = None

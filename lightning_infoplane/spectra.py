@@ -12,7 +12,7 @@ from lightning_infoplane.entropy import Eigenvalues, Estimate, Solver, check_alp
 from lightning_infoplane.pairs import Redundancy
 from lightning_infoplane.precision import widest_float
 
-__all__ = ["Grams", "Settings", "Share", "entropies"]
+__all__ = ["Grams", "Settings", "Share", "entropies", "own_entropies"]
 
 # Bytes of float64 matrices whose spectra are asked for in one call.
 _BATCH_BYTES = 2**24
@@ -87,10 +87,9 @@ class Grams(NamedTuple):
 def entropies(
     grams: Grams, settings: Settings, share: Share, progress: Callable[[int], object] = lambda layers: None
 ) -> dict[str, Estimate]:
-    """Entropies of the layers T, ``(layers,)`` each, by what they are joint with, and of X and Y themselves.
+    """Entropies of the layers T, ``(layers,)`` each, by what they are joint with.
 
-    Keys: ``"T"``; ``"TX"``, ``"TY"``; ``"TX0"``, ``"TY0"``, ``"TX1"``, … with the samples of X or Y shuffled;
-    ``"X"``, ``"Y"``, scalars.
+    Keys: ``"T"``; ``"TX"``, ``"TY"``; ``"TX0"``, ``"TY0"``, ``"TX1"``, … with the samples of X or Y shuffled.
 
     Raises:
         RuntimeError: on every process, if a spectrum fails on one.
@@ -107,13 +106,12 @@ def entropies(
             columns = [torch.stack(_joint(stack, grams, term, settings)) for term in terms]
             estimates[:, mine][:, first : first + step] = torch.stack(columns, -1)
             progress(len(stack))
-        alone = {partner: _alone(grams, partner, settings) for partner in grams.partners}
     except (RuntimeError, ValueError) as error:  # no memory, a kernel that is none: the others must hear of it
         failure, estimates = error, estimates.new_full((2, max(1, len(names)), len(terms)), torch.nan)
     estimates = share.total(estimates)
     if failure or not bool(estimates.isfinite().all()):
         raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
-    return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)} | alone
+    return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)}
 
 
 def _joint(stack: Tensor, grams: Grams, term: str, settings: Settings) -> Estimate:
@@ -130,16 +128,16 @@ def _joint(stack: Tensor, grams: Grams, term: str, settings: Settings) -> Estima
     return solver.estimate(joint_gram(stack, grams.target[order][:, order]), alpha)
 
 
-def _alone(grams: Grams, partner: str, settings: Settings) -> Estimate:
-    """Entropy of X or Y."""
+def own_entropies(grams: Grams, settings: Settings) -> dict[str, Estimate]:
+    """Entropies of X, and of Y where there are targets, scalars."""
     solver, alpha = settings.solver, settings.alpha
-    if partner == "X":
-        return solver.estimate(grams.input, alpha)
+    found = {"X": solver.estimate(grams.input, alpha)}
     if grams.labels is not None:
         nothing = torch.full_like(grams.input, 1 / len(grams.input))  # the joint with a constant is Y itself
-        return solver.with_classes(nothing, grams.labels, alpha)
-    assert grams.target is not None, "Y needs targets"
-    return solver.estimate(grams.target, alpha)
+        found["Y"] = solver.with_classes(nothing, grams.labels, alpha)
+    elif grams.target is not None:
+        found["Y"] = solver.estimate(grams.target, alpha)
+    return found
 
 
 def _shuffled(like: Tensor, seed: int, shuffle: int) -> Tensor:
