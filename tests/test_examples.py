@@ -1,0 +1,56 @@
+"""The first run, as a stranger types it."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from networks import events
+
+from lightning_infoplane import InformationPlane
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+LAYERS = ("conv1", "conv2", "conv3")
+QUANTITIES = ("I_XT", "I_TY", "H_T", "I_XT_chance", "I_TY_chance", "bandwidth")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two epochs: the run's directory and what was printed."""
+    root = tmp_path_factory.mktemp("digits")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "digits_cnn.py"), "--epochs", "2", "--root", str(root)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return root, done.stdout
+
+
+def test_event_files_hold_every_key_at_step_0_and_at_every_epoch(run: tuple[Path, str]) -> None:
+    root, _ = run
+    scalars = events(root / "lightning_logs" / "version_0")
+    keys = {f"{quantity}/{layer}" for quantity in QUANTITIES for layer in LAYERS}
+    gaps = {f"{gap}/{pair}" for gap in ("DPI_XT", "DPI_YT") for pair in ("conv1-to-conv2", "conv2-to-conv3")}
+    for key in keys | gaps | {"H_X", "H_Y"}:
+        assert [step for step, _ in scalars[key]] == [0, 17, 35], key
+
+
+def test_no_layer_is_saturated_or_collapsed(run: tuple[Path, str]) -> None:
+    root, _ = run
+    rows = InformationPlane.load(root / "lightning_logs" / "version_0" / "infoplane.csv").history
+    shares = [row.value / math.log2(512) for row in rows if row.quantity == "H_T"]
+    assert len(shares) == 9
+    assert min(shares) > 0.05
+    assert max(shares) < 0.95
+
+
+def test_it_ends_with_a_table_and_the_line_to_type(run: tuple[Path, str]) -> None:
+    root, printed = run
+    assert f"tensorboard --logdir {root}" in printed
+    for layer in LAYERS:
+        assert re.search(rf"^{layer} +[\d.]+ → [\d.]+ +[\d.-]+ → [\d.-]+ +[\d.]+ → [\d.]+$", printed, re.MULTILINE)
+    assert (root / "lightning_logs" / "version_0" / "plane.png").exists()
