@@ -185,7 +185,7 @@ def filter_table(findings: Sequence[Finding], quantity: str, sources: Mapping[st
     for rule in RULES:
         columns = [over_seeds(findings, rule, *source) for source in sources.values()]
         for filters in columns[0]:
-            cells = ["{:.3f} ± {:.3f}".format(*column[filters]) for column in columns]
+            cells = ["{:z.3f} ± {:.3f}".format(*column[filters]) for column in columns]
             lines.append(f"| {rule} | {filters} | {' | '.join(cells)} |")
     return [f"{quantity}, bits, mean over seeds ± its standard error.", "", *lines]
 
@@ -251,13 +251,10 @@ def write_pictures(out: Path, findings: Sequence[Finding]) -> None:
     """Five pictures."""
     dpi = pick(findings, study="dpi")
     at_moments = [one for one in dpi if one.epoch in moments(findings)]
-    # plot_depth knows forward names; the pictures of errors get theirs on the axis.
-    names = {"H_error": "H_T", "I_error": "I_XT", "I_error_chance": "I_XT_chance"}
-    errors = [one._replace(quantity=names[one.quantity]) for one in at_moments if one.quantity in names]
     pictures = {
-        "forward": panels(at_moments, lambda rows, ax: plot_depth(rows, "I_XT", ax)),
-        "backward": panels(errors, draw_errors),
-        "plane": panels(dpi, draw_plane),
+        "forward": panels(at_moments, lambda rows, ax: plot_depth(rows, "I_XT", ax), "dotted: shuffled pairs"),
+        "backward": panels(at_moments, draw_errors, "dotted: shuffled pairs"),
+        "plane": panels(dpi, draw_plane, "hollow: before training, filled: at the end; ×: at the end, shuffled pairs"),
         "filters": filter_picture(findings),
         "pairs": pair_picture(findings),
     }
@@ -265,21 +262,28 @@ def write_pictures(out: Path, findings: Sequence[Finding]) -> None:
         figure.savefig(out / f"paper_{name}.png", dpi=80, pil_kwargs={"optimize": True})
 
 
-def panels(findings: Sequence[Finding], draw: Callable[[list[Row], Axes], object]) -> Figure:
-    """A panel for every rule and activation, of means over seeds."""
+def panels(findings: Sequence[Finding], draw: Callable[[list[Row], Axes], object], key: str) -> Figure:
+    """A panel for every rule and activation, of means over seeds, and one legend below them."""
     activations = [str(name) for name in ordered(findings, "activation")]
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
+    figure = Figure(figsize=(10, 7.8), layout="constrained")
     axes = figure.subplots(len(RULES), len(activations), squeeze=False)
     for row, (rule, title) in zip(axes, RULES.items(), strict=True):
         for ax, activation in zip(row, activations, strict=True):
             draw(mean_rows(pick(findings, rule=rule, activation=activation)), ax)
             ax.set_title(f"{activation}, {title}", loc="left", fontsize="medium")
+            if legend := ax.get_legend():
+                legend.remove()
+    entries = {label: handle for handle, label in zip(*axes[0, 0].get_legend_handles_labels(), strict=True)}
+    entries.pop("shuffled pairs", None)  # the plane's shaded foot, which is not drawn here
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=5, title=key, fontsize="small"
+    )
     return figure
 
 
 def draw_errors(rows: list[Row], ax: Axes) -> None:
     """Error signals along the layers; they travel from right to left."""
-    plot_depth(rows, "I_XT", ax)
+    plot_depth(rows, "I_error", ax)
     ax.set(xlabel="← errors travel this way", ylabel=r"$I(\delta_K;\,\delta_k)$ (bits)")
 
 
@@ -295,12 +299,12 @@ def draw_plane(rows: list[Row], ax: Axes) -> None:
         ax.plot(x, y, "x", color=colours[layer], markersize=8, markeredgewidth=2)
     right, top = (max(row.value for row in rows if row.quantity == name) for name in ("I_XT", "I_TY"))
     ax.set(xlim=(-0.04 * right, 1.08 * right), ylim=(-0.04 * top, 1.12 * top))
-    ax.legend(fontsize="small", title="layer (○ first, ● last epoch,\n× last, shuffled pairs)", title_fontsize="small")
+    ax.set(xlabel="I(X;T) (bits)", ylabel="I(T;Y) (bits)")
 
 
 def filter_picture(findings: Sequence[Finding]) -> Figure:
     """I(X;{T¹..Tᶜ}) beside its nulls, and what it exceeds its own shuffled pairs by."""
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
+    figure = Figure(figsize=(10, 7.8), layout="constrained")
     (top, bottom), sources = figure.subplots(2, 2), ("trained", "noise", "copies")
     for above, below, (rule, title) in zip(top, bottom, RULES.items(), strict=True):
         for series in SERIES:
@@ -320,13 +324,13 @@ def filter_picture(findings: Sequence[Finding]) -> Figure:
 
 def pair_picture(findings: Sequence[Finding]) -> Figure:
     """Both pair quantities beside their nulls."""
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
+    figure = Figure(figsize=(10, 7.8), layout="constrained")
     names = {"redundancy_synergy": "redundancy − synergy", "non_redundant": "weighted non-redundant information"}
     for row, (quantity, name) in zip(figure.subplots(2, 2), names.items(), strict=True):
         for ax, (rule, title) in zip(row, RULES.items(), strict=True):
             for series in ("trained", "noise", "copies"):
                 against_filters(ax, over_seeds(findings, rule, series, quantity), series)
-            ax.set(ylabel=f"{name} (bits a pair)", ylim=(0, None))
+            ax.set(ylabel=f"{name} (bits a pair)", ylim=(0, 1.08 * ax.get_ylim()[1]))
             ax.set_title(title, loc="left", fontsize="medium")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     return figure

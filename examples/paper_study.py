@@ -279,7 +279,8 @@ def run(plan: Plan, root: str | None) -> tuple[dict[str, str], list[Finding]]:
         "where the number of filters varies",
         "seeds": f"0 to {plan.seeds - 1}" if plan.seeds > 1 else "0",
         "estimator": f"α = 1.01; {', '.join(f'{name}: {rule}' for name, rule in RULES.items())}; shuffled pairs are "
-        f"a mean over {plan.chance}; standard errors by jackknife over {plan.jackknife} groups of the probe",
+        f"a mean over {plan.chance}; standard errors by jackknife over {plan.jackknife} groups of the probe; the class "
+        "kernel for labels; error signals of the summed loss",
         "pairs of maps": f"at most {plan.pairs}, on {plan.pair_samples} samples",
         "versions": f"lightning-infoplane {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "wall time": f"{(time.monotonic() - began) / 60:.1f} minutes on one thread",
