@@ -262,10 +262,12 @@ class MatrixRenyiCallback(_Callback):
     def _measure(self, trainer: lp.Trainer, pl_module: lp.LightningModule, epoch: int, step: int) -> dict[str, float]:
         """Measure now and return what to log; a failure is a warning unless the user wants it otherwise."""
         began = time.monotonic()
+        work = 2 * len(self._probes) * len(self._modules)  # Gram matrices, then spectra
         try:
             share = share_over_ranks()
-            observed = agree(share, lambda: self._observe(trainer, pl_module), pl_module.device)
-            rows = [row for one in observed for row in self.plane.finish(one, epoch, step, share)]
+            with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
+                observed = agree(share, lambda: self._observe(trainer, pl_module, bar.update), pl_module.device)
+                rows = [row for one in observed for row in self.plane.finish(one, epoch, step, share)]
         except Exception as error:
             self._fail(f"the measurement after epoch {epoch}", error)
             return {}
@@ -287,20 +289,18 @@ class MatrixRenyiCallback(_Callback):
             "(raise_on_error=True ends the run instead.)"
         )
 
-    def _observe(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> list[Measurement]:
+    def _observe(
+        self, trainer: lp.Trainer, pl_module: lp.LightningModule, progress: Callable[[int], object]
+    ) -> list[Measurement]:
         """Every probe through the network."""
-        work = 2 * len(self._probes) * len(self._modules)  # Gram matrices, then spectra
         pairs = None if self._chain is None else self._chain.pairs
-        observed = []
-        forward, layers = self._forward(trainer), self._modules
-        with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
-            for name, probe in self._probes.items():
-                one = self.plane.start(self._references[name], None, name, pairs, progress=bar.update)
-                observe(one, pl_module, layers, probe, forward, self.probe_batch_size, self._say_once)
-                observed.append(one)
-                if self.error_signals:
-                    errors = error_signals(pl_module, layers, probe, self.loss_fn, forward)
-                    observed.append(self.plane.start_errors(errors, name, self._backward))
+        forward, layers, observed = self._forward(trainer), self._modules, []
+        for name, probe in self._probes.items():
+            one = self.plane.start(self._references[name], None, name, pairs, progress=progress)
+            observed.append(observe(one, pl_module, layers, probe, forward, self.probe_batch_size, self._say_once))
+            if self.error_signals:
+                errors = error_signals(pl_module, layers, probe, self.loss_fn, forward)
+                observed.append(self.plane.start_errors(errors, name, self._backward))
         return observed
 
     def _forward(self, trainer: lp.Trainer) -> Callable[[nn.Module, Any], Any]:
