@@ -1,5 +1,6 @@
 """What a measurement leaves behind beside its numbers: the pictures and the text card of a run."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def card(plane: InformationPlane, rows: Sequence[Row], probes: Mapping[str, Prob
             "",
             "Markov chain, found by intervention:",
             "",
-            *(f"- {line}" for line in chain.describe().split("\n")),
+            *(f"- {_plain(line)}" for line in chain.describe().split("\n")),
         ]
     return "\n".join(lines)
 
@@ -75,6 +76,11 @@ def _table(rows: Sequence[Row], probe: str) -> list[str]:
     quantities = ("I_XT", "I_XT_chance", "I_TY", "I_TY_chance")
     lines = ["| layer | I(X;T) | shuffled | I(T;Y) | shuffled | verdict |", "|---|---|---|---|---|---|"]
     for layer, verdict in verdicts(rows, probe).items():
-        cells = [layer, *(value.get((quantity, layer), "") for quantity in quantities), verdict]
+        cells = [_plain(layer), *(value.get((quantity, layer), "") for quantity in quantities), verdict]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _plain(text: str) -> str:
+    """What Markdown is to show as it is: module names may hold any character but a dot."""
+    return re.sub(r"([\\`*_|])", r"\\\1", text).replace("<", "&lt;")
