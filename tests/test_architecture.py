@@ -45,7 +45,9 @@ ROOMS: dict[str, set[str]] = {
     "loaders": {"capture", "probe"},
     "outputs": {"loggers", "markov", "plane", "plots", "probe"},
 }
-ROOMS["callback"] = set(ROOMS) - {"metrics"}  # the one that puts everything together
+ROOMS["runs"] = {"plane"}
+ROOMS["report"] = {"plane", "plots", "runs", "summary", "tables"}
+ROOMS["callback"] = set(ROOMS) - {"metrics", "report", "runs", "summary"}  # the one that puts everything together
 EVERYTHING = {*ROOMS, "__init__", "__main__"}  # what the two doors of the house may open
 MATHEMATICS = ["precision", "bandwidths", "kernels", "entropy", "solvers", "information", "pairs"]
 # These need nothing but torch: a plain PyTorch loop can use them.

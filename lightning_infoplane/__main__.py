@@ -1,0 +1,169 @@
+"""The ``infoplane`` command: reports, films and comparisons of finished runs, and measuring their checkpoints."""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_infoplane.observe import measure_checkpoints
+from lightning_infoplane.plane import InformationPlane
+from lightning_infoplane.probe import Probe
+from lightning_infoplane.report import animate, compare, html_report
+from lightning_infoplane.runs import Run, read_run
+from lightning_infoplane.summary import plot_summary
+from lightning_infoplane.tables import probes_of
+
+__all__ = ["main"]
+
+_EXAMPLES = """examples:
+  infoplane report lightning_logs                   the newest run below, as lightning_logs/.../infoplane-report.html
+  infoplane report runs/a --format pdf --out a.pdf  one page of all pictures
+  infoplane animate runs/a --out plane.gif          the information plane, epoch by epoch
+  infoplane compare runs/a runs/b                   two planes on the same axes, as infoplane-compare.png
+  infoplane measure --model net:Net --data net:probe --checkpoints runs/a/checkpoints/*.ckpt
+
+A run is a folder with infoplane.csv, or with TensorBoard event files of a run that had a MatrixRenyiCallback."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 if all went well, 2 after one line about what did not."""
+    options = _parser().parse_args(arguments)
+    try:
+        for path in options.command(options):
+            print(path)
+    except (ValueError, OSError) as error:
+        print(f"infoplane: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _report(options: argparse.Namespace) -> list[Path]:
+    """One HTML file for all probes, or one picture for each."""
+    run = read_run(options.run)
+    if options.format == "html":
+        path = options.out or run.folder / "infoplane-report.html"
+        text = html_report(run)
+        path.write_text(text, encoding="utf-8")
+        return [path]
+    paths = []
+    for probe in probes_of(run.rows):
+        path = options.out or run.folder / f"infoplane-report.{options.format}"
+        if probe:
+            path = path.with_stem(f"{path.stem}-{probe}")
+        plot_summary(run.rows, probe).savefig(path, format=options.format, dpi=130)
+        paths.append(path)
+    return paths
+
+
+def _animate(options: argparse.Namespace) -> list[Path]:
+    run = read_run(options.run)
+    path = options.out or run.folder / "infoplane.gif"
+    animate(run, path, _probe(run, options.probe), options.fps)
+    return [path]
+
+
+def _compare(options: argparse.Namespace) -> list[Path]:
+    first, second = read_run(options.first), read_run(options.second)
+    compare(first, second, _probe(first, options.probe)).savefig(options.out, dpi=130)
+    return [options.out]
+
+
+def _measure(options: argparse.Namespace) -> list[Path]:
+    """Rows of every checkpoint, as a table that the other commands read."""
+    sys.path.insert(0, "")  # modules of the folder one is in, as for python -m
+    model = _call("--model", options.model, **options.init)
+    model.eval()
+    data = _call("--data", options.data)
+    probe = data if isinstance(data, Probe) else Probe(*data)
+    plane = InformationPlane(alpha=options.alpha, chance=options.chance)
+    measure_checkpoints(options.checkpoints, model, probe, options.layers, plane, batch_size=options.batch_size)
+    plane.save(options.out)
+    return [options.out]
+
+
+def _probe(run: Run, wanted: str) -> str:
+    """The probe asked for; without a wish the first."""
+    known = probes_of(run.rows)
+    if wanted and wanted not in known:
+        raise ValueError(f"--probe {wanted}: this run has {', '.join(known) if any(known) else 'only one, unnamed'}.")
+    return wanted or known[0]
+
+
+def _call(option: str, where: str, **keywords: Any) -> Any:  # noqa: ANN401 - the user's
+    """What a user's ``module:name`` returns; whatever goes wrong in it is said with the option's name."""
+    module, colon, name = where.partition(":")
+    if not colon:
+        raise ValueError(f"{option} {where}: expected module:name, such as my_package.my_module:{name or 'Name'}.")
+    try:
+        return getattr(importlib.import_module(module), name)(**keywords)
+    except Exception as error:
+        raise ValueError(f"{option} {where}: {type(error).__name__}: {error}") from error
+
+
+def _keywords(text: str) -> dict[str, Any]:
+    """Keyword arguments, as JSON."""
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        raise argparse.ArgumentTypeError(f'expected a JSON object such as {{"classes": 10}}, got {text}') from None
+
+
+def _rate(text: str) -> float:
+    """A positive number."""
+    if not (value := float(text)) > 0:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="infoplane",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    report = commands.add_parser("report", help="one self-contained HTML file, or one page as PNG, PDF or SVG")
+    report.add_argument("run", type=Path, metavar="RUN_DIR", help="the newest run at or below this folder is taken")
+    report.add_argument("--format", choices=("html", "png", "pdf", "svg"), default="html")
+    report.add_argument("--out", type=Path, metavar="FILE", help="infoplane-report.FORMAT beside the run if left out")
+    report.set_defaults(command=_report)
+
+    film = commands.add_parser("animate", help="the information plane through the epochs, as GIF")
+    film.add_argument("run", type=Path, metavar="RUN_DIR")
+    film.add_argument("--out", type=Path, metavar="FILE", help="infoplane.gif beside the run if left out")
+    film.add_argument("--fps", type=_rate, default=4.0, help="measurements a second (default: 4)")
+    film.add_argument("--probe", default="", help="train or val, for a run with both")
+    film.set_defaults(command=_animate)
+
+    both = commands.add_parser("compare", help="two information planes side by side, on the same axes")
+    both.add_argument("first", type=Path, metavar="RUN_A")
+    both.add_argument("second", type=Path, metavar="RUN_B")
+    both.add_argument("--out", type=Path, metavar="FILE", default=Path("infoplane-compare.png"))
+    both.add_argument("--probe", default="", help="train or val, for runs with both")
+    both.set_defaults(command=_compare)
+
+    _add_measure(commands)
+    return parser
+
+
+def _add_measure(commands: Any) -> None:  # noqa: ANN401 - argparse names no type for it
+    measure = commands.add_parser("measure", help="measure the checkpoints of a finished run")
+    measure.add_argument("--model", required=True, metavar="MODULE:CLASS", help="called without arguments, or --init")
+    measure.add_argument("--init", type=_keywords, default={}, metavar="JSON", help="such as '{\"classes\": 10}'")
+    measure.add_argument("--data", required=True, metavar="MODULE:FUNCTION", help="returns (inputs, targets)")
+    measure.add_argument("--checkpoints", required=True, nargs="+", type=Path, metavar="FILE")
+    measure.add_argument("--layers", nargs="+", default=["conv"], help="conv, linear, all, names or globs")
+    measure.add_argument("--alpha", type=float, default=1.01)
+    measure.add_argument("--chance", type=int, default=1, help="shuffles for the chance level (default: 1)")
+    measure.add_argument("--batch-size", type=int, help="send the probe through the network in pieces")
+    measure.add_argument("--out", type=Path, metavar="FILE", default=Path("infoplane.csv"))
+    measure.set_defaults(command=_measure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
