@@ -609,6 +609,24 @@ def test_outputs_that_are_no_floats_are_screened_too_but_have_no_errors() -> Non
     assert backward_of(Odd(), layers) == [("c", "b"), ("b", "a")]
 
 
+class Masked(Wired):
+    """Scores of which some are infinite, as before a softmax."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.b(self.a(x))
+        return self.c(self.scores(hidden.masked_fill(hidden < hidden.median(), -torch.inf)).softmax(-1))
+
+
+def test_infinite_scores_are_neither_random_nor_all_the_same() -> None:
+    chain = chain_of(Masked(), ["linear", "scores"])
+    assert chain.random == ()
+    assert chain.pairs == [("a", "b"), ("b", "scores"), ("scores", "c")]
+
+
 class Gated(nn.Module):
     """A shortcut and a branch that does nothing until a parameter has left zero."""
 

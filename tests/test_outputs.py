@@ -18,7 +18,7 @@ from networks import CLASSES, Steps, assert_same, callback, events, fit, hooks_o
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from lightning_infoplane import InformationPlane, MatrixRenyiCallback, MedianDistance, Probe, Redundancy, Row
+from lightning_infoplane import InformationPlane, MatrixRenyiCallback, MedianDistance, Probe, Row
 from lightning_infoplane.markov import Chain
 from lightning_infoplane.outputs import card, remedies
 
@@ -260,9 +260,7 @@ def all_keys() -> set[str]:
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[lp.Trainer, MatrixRenyiCallback, ResidualNet]:
     root = tmp_path_factory.mktemp("everything")
-    measured = callback(
-        layers=CHOSEN, error_signals=True, redundancy=Redundancy(pairs=4), jackknife=4, chance=20, figures=True
-    )
+    measured = callback(layers=CHOSEN, error_signals=True, redundancy=True, jackknife=4, chance=20, figures=True)
     return trained(root, measured)
 
 

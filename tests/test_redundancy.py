@@ -15,6 +15,7 @@ from lightning_infoplane import (
     Alignment,
     Fixed,
     InformationPlane,
+    MatrixRenyiCallback,
     MedianDistance,
     Redundancy,
     class_gram,
@@ -256,6 +257,13 @@ def test_in_the_plane_they_are_rows_of_each_layer_with_maps(alpha: float) -> Non
     assert rows["copies", "total_correlation"] == pytest.approx(1, abs=EXACT)
     assert {layer for layer, quantity in rows if quantity in LIVE} == {"xor", "copies"}
     assert {layer for layer, quantity in rows if quantity == "I_XT"} == set(layers)
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings"), [(False, None), (True, Redundancy()), (Redundancy(pairs=8), Redundancy(pairs=8))]
+)
+def test_the_callback_takes_yes_no_or_how(asked: bool | Redundancy, settings: Redundancy | None) -> None:
+    assert MatrixRenyiCallback(redundancy=asked).plane.settings.redundancy == settings
 
 
 def test_they_are_off_unless_asked_for() -> None:
