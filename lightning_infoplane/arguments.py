@@ -29,7 +29,8 @@ def check_arguments(
             raise ValueError(f"{name}={value}: expected 1 or more.")
 
 
-def check_choice(name: str, value: str, choices: tuple[str, str]) -> None:
-    """Raise a ``ValueError`` for a value that is neither of the two."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: expected {choices[0]!r} or {choices[1]!r}.")
+def check_choice(**arguments: tuple[str, str, str]) -> None:
+    """Raise a ``ValueError`` for an argument whose value, the first of the three, is neither of the other two."""
+    for name, (value, one, other) in arguments.items():
+        if value not in (one, other):
+            raise ValueError(f"{name}={value!r}: expected {one!r} or {other!r}.")

@@ -17,7 +17,7 @@ from lightning_infoplane.capture import LayerSpec, select_layers
 from lightning_infoplane.entropy import Eigenvalues, Solver
 from lightning_infoplane.errors import error_signals
 from lightning_infoplane.loaders import make_probes
-from lightning_infoplane.loggers import ModuleLog, log_key, log_scalars, log_text
+from lightning_infoplane.loggers import ModuleLog, TensorBoardExtras, log_key, log_scalars, log_text
 from lightning_infoplane.markov import Chain, find_chains
 from lightning_infoplane.measurement import Measurement, Reference
 from lightning_infoplane.observe import call, observe
@@ -38,8 +38,8 @@ else:
         """A callback for both Trainers: `lightning` and `pytorch_lightning` each accept their own class only."""
 
 
-# In the history, for pictures that have nothing but the table; a chart of a constant would be noise in a logger.
-_NOT_LOGGED = "log2_n"
+# In the history, for pictures that have nothing but the table; as charts they would be noise in a logger.
+_NOT_LOGGED = ("log2_n", "verdict")
 
 
 class MatrixRenyiCallback(_Callback):
@@ -85,6 +85,8 @@ class MatrixRenyiCallback(_Callback):
             feature maps; pass a ``Redundancy`` to choose their sampling.
         jackknife: groups of samples left out in turn, for standard errors of everything; 8 are usual, 0 is off.
         raise_on_error: end the training when a measurement fails, instead of going on with a warning.
+        tensorboard_layout: also write a custom-scalars layout, with all layers in one chart. It replaces another one.
+        tensorboard_subruns: also write each layer as a TensorBoard run of its own, which gives it its own colour.
 
     Raises:
         ValueError: for arguments that cannot be meant; before any training.
@@ -122,15 +124,15 @@ class MatrixRenyiCallback(_Callback):
         redundancy: bool | Redundancy = False,
         jackknife: int = 0,
         raise_on_error: bool = False,
+        tensorboard_layout: bool = False,
+        tensorboard_subruns: bool = False,
     ) -> None:
         super().__init__()
         self.sources = [probe_from] if isinstance(probe_from, str) else list(probe_from)
         check_arguments(self.sources, probe, every_n_epochs, schedule, every_n_train_steps, probe_batch_size)
-        check_choice("on_probe_change", on_probe_change, ("error", "warn"))
-        check_choice("dpi_pairs", dpi_pairs, ("markov", "consecutive"))
-        self.layers, self.forward_fn = layers, forward_fn
-        self.schedule = schedule or EveryNEpochs(every_n_epochs)
-        self.every_n_train_steps, self.measure_at_start = every_n_train_steps, measure_at_start
+        check_choice(on_probe_change=(on_probe_change, "error", "warn"), dpi_pairs=(dpi_pairs, "markov", "consecutive"))
+        self.layers, self.forward_fn, self.measure_at_start = layers, forward_fn, measure_at_start
+        self.schedule, self.every_n_train_steps = schedule or EveryNEpochs(every_n_epochs), every_n_train_steps
         self.figures, self.prog_bar, self.probe_batch_size = figures, prog_bar, probe_batch_size
         self.name, self.log_prefix = name, (f"{name}/" if name else "") if log_prefix is None else log_prefix
         self.seed, self.on_probe_change, self.raise_on_error = seed, on_probe_change, raise_on_error
@@ -138,10 +140,11 @@ class MatrixRenyiCallback(_Callback):
         sampling = Redundancy() if redundancy is True else redundancy or None
         self.plane = InformationPlane(alpha, bandwidth, target_bandwidth, solver, chance, seed, jackknife, sampling)
         self._wanted = Probe(*probe) if isinstance(probe, tuple) else probe
-        self._start_empty()
+        self._start_empty(TensorBoardExtras(tensorboard_layout, tensorboard_subruns))
 
-    def _start_empty(self) -> None:
+    def _start_empty(self, tensorboard: TensorBoardExtras) -> None:
         """What a run fills in."""
+        self._tensorboard = tensorboard
         self._probes: dict[str, Probe] = {}
         self._references: dict[str, Reference] = {}
         self._chain: Chain | None = None
@@ -218,6 +221,7 @@ class MatrixRenyiCallback(_Callback):
             f"{self._seconds / max(total, 1e-9):.0%} of the training time."
         )
         self._modules, self._probes, self._references = {}, {}, {}
+        self._tensorboard.close()
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths and the probes' fingerprints: tensors and plain Python, for ``weights_only=True``."""
@@ -327,6 +331,7 @@ class MatrixRenyiCallback(_Callback):
         stem = f"infoplane-{self.name}" if self.name else "infoplane"
         try:
             self.plane.save(folder / f"{stem}.csv")
+            self._tensorboard(trainer.loggers, self.log_prefix, rows, step)
             if self.figures:
                 draw(trainer.loggers, folder, stem, self.history, self._probes, step)
                 log_text(trainer.loggers, f"{stem}/card", card(self.plane, rows, self._probes, self._chain), step)

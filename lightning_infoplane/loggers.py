@@ -20,7 +20,7 @@ from lightning_infoplane.precision import widest_float
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ModuleLog", "log_figure", "log_key", "log_scalars", "log_text"]
+__all__ = ["ModuleLog", "TensorBoardExtras", "log_figure", "log_key", "log_scalars", "log_text"]
 
 # MLflow is the strictest: other characters would be dropped there, and two layers could become one.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_./-]")
@@ -70,6 +70,71 @@ class ModuleLog:
             metric.update(torch.tensor(value, dtype=widest_float(device), device=device))
             # Any string will do as metric_attribute: it spares Lightning the search in the user's module.
             pl_module.log(key, metric, on_step=False, on_epoch=True, metric_attribute=key)
+
+
+_CHARTS = {
+    "I_XT": "I(X;T), information about the input (bits)",
+    "I_TY": "I(T;Y), information about the target (bits)",
+    "H_T": "H(T), entropy (bits)",
+    "DPI_XT": "I(X;T) lost from layer to layer (bits)",
+    "DPI_YT": "I(T;Y) lost from layer to layer (bits)",
+    "I_error": "information about the last error signal (bits)",
+}
+
+
+class TensorBoardExtras:
+    """What only TensorBoard has, where it is asked for; other loggers go without.
+
+    Args:
+        layout: custom-scalars charts, one for each quantity, with all layers in them. A run has one layout: the
+            last one written wins.
+        subruns: a run of its own for each layer, below the run, so that a layer has its own colour in every chart.
+    """
+
+    def __init__(self, layout: bool = False, subruns: bool = False) -> None:
+        self._layout, self._subruns = layout, subruns
+        self._writers: dict[Path, Any] = {}
+        self._laid_out = False
+
+    def __call__(self, loggers: Iterable[Any], prefix: str, rows: Iterable[Any], step: int) -> None:
+        """Write the rows (epoch, step, layer, quantity, value) of a measurement, the layout at the first."""
+        rows = [row for row in rows if row[2]] if self._layout or self._subruns else []
+        for logger in loggers if rows else ():
+            experiment: Any = getattr(logger, "experiment", None)
+            if self._layout and not self._laid_out and hasattr(experiment, "add_custom_scalars"):
+                experiment.add_custom_scalars({f"{prefix}information plane": _charts(prefix, rows)})
+            if self._subruns and hasattr(experiment, "add_scalar") and hasattr(experiment, "log_dir"):
+                self._write(Path(experiment.log_dir), prefix, rows, step)
+        self._laid_out = bool(rows)
+
+    def _write(self, folder: Path, prefix: str, rows: Iterable[Any], step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        for _, _, layer, quantity, value in rows:
+            below = folder / log_key("", layer, "").replace("/", "_")
+            if below not in self._writers:
+                self._writers[below] = SummaryWriter(str(below))
+            self._writers[below].add_scalar(log_key(prefix, quantity, ""), value, step)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Close what was opened; the next run begins anew."""
+        self._laid_out = False
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+
+def _charts(prefix: str, rows: Iterable[Any]) -> dict[str, list[Any]]:
+    """Titles and the tags that belong there; a quantity's probe goes into the title."""
+    charts: dict[str, list[Any]] = {}
+    for quantity in dict.fromkeys(row[3] for row in rows):
+        probe, _, name = quantity.rpartition("/")
+        if name in _CHARTS:
+            title = f"{_CHARTS[name]}, {probe} samples" if probe else _CHARTS[name]
+            charts[title] = ["Multiline", [f"^{re.escape(log_key(prefix, quantity, ''))}/"]]
+    return charts
 
 
 def log_scalars(loggers: Iterable[Any], values: Mapping[str, float], step: int, epoch: int) -> None:
