@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.capture import LayerSpec, capture, select_layers, undisturbed
+from lightning_infoplane.errors import error_signals
 from lightning_infoplane.markov import find_chains
 from lightning_infoplane.measurement import Measurement
 from lightning_infoplane.plane import InformationPlane, Row
@@ -30,6 +31,8 @@ def measure(
     step: int = 0,
     forward_fn: Callable[[nn.Module, Any], Any] | None = None,
     batch_size: int | None = None,
+    errors: bool = False,
+    loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> list[Row]:
     """Measure a network as it is now, in any loop, without a Trainer.
 
@@ -44,6 +47,8 @@ def measure(
         step: for the rows.
         forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
         batch_size: send the probe through in pieces of this size.
+        errors: also measure the error signals, see :func:`~lightning_infoplane.error_signals`.
+        loss_fn: for them.
 
     Returns:
         The new rows, which are also appended to the plane's history.
@@ -58,7 +63,11 @@ def measure(
         True
     """
     plane, chosen = plane or InformationPlane(), select_layers(model, layers)
-    chain, _ = find_chains(model, chosen, probe, lambda network, inputs: call(network, inputs, forward_fn))
+
+    def forward(network: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
+        return call(network, inputs, forward_fn)
+
+    chain, backward = find_chains(model, chosen, probe, forward, errors=errors)
     measurement = observe(
         plane.start(probe.x, probe.targets, pairs=chain and chain.pairs),
         model,
@@ -68,7 +77,11 @@ def measure(
         batch_size,
         notice=lambda layer, message: warnings.warn(message, stacklevel=2),
     )
-    return plane.finish(measurement, epoch, step)
+    rows = plane.finish(measurement, epoch, step)
+    if errors:
+        signals = error_signals(model, chosen, probe, loss_fn, forward)
+        rows += plane.finish(plane.start_errors(signals, pairs=backward), epoch, step)
+    return rows
 
 
 def measure_checkpoints(

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from lightning_infoplane.loggers import log_figure
 from lightning_infoplane.markov import Chain
+from lightning_infoplane.measurement import ERRORS, FORWARD
 from lightning_infoplane.plane import InformationPlane, Row, of_probe, verdicts
 from lightning_infoplane.plots import plot_depth, plot_plane
 from lightning_infoplane.probe import Probe
@@ -21,6 +23,9 @@ _REMEDIES = {
     "at chance": "I(X;T) is no larger than for shuffled pairs, so the curve says nothing about the input. "
     "Use a larger probe or another bandwidth.",
 }
+
+
+_SUBJECTS = ((FORWARD, ""), (ERRORS, "the error signal of "))
 
 
 def draw(
@@ -38,15 +43,13 @@ def draw(
 
 def remedies(rows: Sequence[Row], probes: Mapping[str, Probe]) -> Iterator[tuple[str, str]]:
     """For each layer whose curve means nothing: what it is about, and what to do, in a sentence."""
-    for probe in probes:
+    for probe, (names, what) in product(probes, _SUBJECTS):
         table = {(row.layer, row.quantity): row.value for row in of_probe(rows, probe)}
-        for layer, verdict in verdicts(rows, probe).items():
+        for layer, verdict in verdicts(rows, probe, names).items():
             if verdict != "ok":
-                share = table[layer, "H_T"] / table["", "log2_n"]
-                yield (
-                    f"{probe} {layer} {verdict}",
-                    f"layer {layer!r} is {verdict}. {_REMEDIES[verdict].format(share=share)}",
-                )
+                share = table[layer, names.entropy] / table["", "log2_n"]
+                remedy = _REMEDIES[verdict].format(share=share)
+                yield f"{probe} {what}{layer} {verdict}", f"{what}layer {layer!r} is {verdict}. {remedy}"
 
 
 def card(plane: InformationPlane, rows: Sequence[Row], probes: Mapping[str, Probe], chain: Chain | None) -> str:

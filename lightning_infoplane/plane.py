@@ -24,6 +24,8 @@ __all__ = ["InformationPlane", "Row", "of_probe", "verdicts"]
 
 # Fractions of log2 n beyond which H(T) says more about the kernel than about the layer.
 SATURATED, COLLAPSED = 0.95, 0.05
+# In the history a verdict is its place in this list.
+VERDICTS = ("ok", "at chance", "collapsed", "saturated")
 # Bits by which I(X;T) must exceed what shuffled pairs give.
 CHANCE_MARGIN = 0.05
 
@@ -171,6 +173,11 @@ class InformationPlane:
         key = f"{prefix}{measurement.names.bandwidth}/"
         self._sigmas.update({key + name: sigma for name, sigma in measurement.sigmas.items()})
         rows = [Row(epoch, step, layer, prefix + quantity, value) for (layer, quantity), value in values.items()]
+        if measurement.names is FORWARD:
+            judged = verdicts(rows, prefix.rstrip("/")).items()
+            rows += [
+                Row(epoch, step, layer, f"{prefix}verdict", float(VERDICTS.index(verdict))) for layer, verdict in judged
+            ]
         self.history.extend(rows)
         return rows
 
@@ -231,8 +238,8 @@ def of_probe(rows: Sequence[Row], probe: str = "") -> list[Row]:
     return [row for row in found if "/" not in row.quantity]
 
 
-def verdicts(rows: Sequence[Row], probe: str = "") -> dict[str, str]:
-    """What the numbers of one measurement are worth, by layer.
+def verdicts(rows: Sequence[Row], probe: str = "", names: Names = FORWARD) -> dict[str, str]:
+    """What the numbers of one measurement are worth, by layer; of error signals with ``names=ERRORS``.
 
     ``"saturated"``: H(T) above 95 % of log₂ n, so that I(X;T) = H(X) whatever the layer does.
     ``"collapsed"``: H(T) below 5 % of log₂ n, all samples look alike to the kernel. ``"at chance"``: I(X;T)
@@ -244,13 +251,15 @@ def verdicts(rows: Sequence[Row], probe: str = "") -> dict[str, str]:
         {'conv': 'saturated'}
     """
     table = {(row.layer, row.quantity): row.value for row in of_probe(rows, probe)}
-    found = {}
-    for layer in [layer for layer, quantity in table if quantity == "H_T"]:
-        entropy, limit = table[layer, "H_T"], table["", "log2_n"]
-        margin = table[layer, "I_XT"] - table.get((layer, "I_XT_chance"), -float("inf"))
-        if entropy > SATURATED * limit:
+    told, found = names.shared["X"], {}
+    for layer, quantity in table:
+        if quantity != names.entropy:
+            continue
+        limit = table["", "log2_n"]
+        margin = table[layer, told] - table.get((layer, f"{told}_chance"), -float("inf"))
+        if table[layer, quantity] > SATURATED * limit:
             found[layer] = "saturated"
-        elif entropy < COLLAPSED * limit:
+        elif table[layer, quantity] < COLLAPSED * limit:
             found[layer] = "collapsed"
         else:
             found[layer] = "ok" if margin >= CHANCE_MARGIN else "at chance"

@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": {"capture", "precision", "probe"},
     "measurement": {"bandwidths", "entropy", "information", "kernels", "pairs", "precision", "spectra"},
     "plane": {"bandwidths", "entropy", "measurement", "pairs", "spectra"},
-    "observe": {"capture", "markov", "measurement", "plane", "probe"},
+    "observe": {"capture", "errors", "markov", "measurement", "plane", "probe"},
     "metrics": {"bandwidths", "entropy", "information", "kernels"},
     "tables": {"plane"},
     "plots": {"plane", "tables"},
@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "ranks": {"spectra"},
     "arguments": {"schedules"},
     "loaders": {"capture", "probe"},
-    "outputs": {"loggers", "markov", "plane", "plots", "probe"},
+    "outputs": {"loggers", "markov", "measurement", "plane", "plots", "probe"},
 }
 ROOMS["runs"] = {"plane"}
 ROOMS["report"] = {"plane", "plots", "runs", "summary", "tables"}

@@ -1,0 +1,121 @@
+"""How a measurement grows with the samples, the size of the layers and their number, beside the floor.
+
+    python benchmarks/growth.py            # about five minutes
+    python benchmarks/growth.py --large    # also n = 8,192 with Lanczos, some minutes more
+
+The floor is the bare products and float64 spectra of the same shapes, timed in turn with ours; medians of five, one
+thread. Writes benchmarks/results/growth.json and growth.png.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_infoplane import InformationPlane, Lanczos
+
+RESULTS = Path(__file__).parent / "results"
+ROUNDS = 5
+# (n, maps, side, layers)
+CASES = {
+    "samples n": [(n, 64, 8, 2) for n in (128, 256, 512, 1024, 2048, 4096)],
+    "features C·H·W": [(512, c, s, 2) for c, s in ((16, 4), (32, 8), (64, 16), (128, 16), (64, 32))],
+    "layers": [(512, 64, 8, k) for k in (1, 2, 4, 8, 16)],
+}
+AXIS = {
+    "samples n": lambda case: case[0],
+    "features C·H·W": lambda case: case[1] * case[2] ** 2,
+    "layers": lambda case: case[3],
+}
+
+
+def data(n: int, maps: int, side: int, layers: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Inputs, labels and layers that depend on them."""
+    torch.manual_seed(0)
+    x = torch.randn(n, 3 * side * side)
+    activations = {
+        str(k): (x @ torch.randn(x.shape[1], maps * side**2)).reshape(n, maps, side, side) for k in range(layers)
+    }
+    return x, torch.arange(n) % 10, activations
+
+
+def ours(x: Tensor, y: Tensor, layers: dict[str, Tensor]) -> None:
+    """One measurement without chance level."""
+    InformationPlane(chance=0).measure(x, y, layers)
+
+
+def floor(x: Tensor, y: Tensor, layers: dict[str, Tensor]) -> None:
+    """The products and the spectra that the definition needs."""
+    for values in (x, *layers.values()):
+        flat = values.flatten(1)
+        product = flat @ flat.T
+    matrix = product.double()
+    for _ in range(1 + 2 * len(layers)):
+        torch.linalg.eigvalsh(matrix)
+
+
+def medians(case: tuple[int, int, int, int]) -> dict[str, float]:
+    """Seconds of both, in turn."""
+    arguments = data(*case)
+    times: dict[str, list[float]] = {"ours": [], "floor": []}
+    rivals: dict[str, Callable[..., None]] = {"ours": ours, "floor": floor}
+    for _ in range(ROUNDS if case[0] < 2048 else 3):
+        for name, function in rivals.items():
+            began = time.perf_counter()
+            function(*arguments)
+            times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def large_probe() -> dict[str, float]:
+    """One layer at n = 8,192: float32 matrices and the Lanczos solver, with its own error."""
+    x, y, layers = data(8192, 16, 4, 1)
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    rows = InformationPlane(chance=0, solver=Lanczos()).measure(x, y, layers)
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    value = {row.quantity: row.value for row in rows}
+    return {"seconds": seconds, "peak_extra_MB": (after - before) / 1024} | {
+        name: value[name] for name in ("H_T", "H_T_stderr", "I_XT", "I_XT_stderr", "I_TY", "I_TY_stderr")
+    }
+
+
+def draw(found: dict[str, list[dict[str, float]]]) -> None:
+    """Seconds beside the floor, one panel a kind of growth."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for ax, (name, rows) in zip(figure.subplots(1, 3), found.items(), strict=True):
+        for key, style in (("ours", "o-"), ("floor", "s--")):
+            ax.loglog([row["size"] for row in rows], [row[key] for row in rows], style, label=key)
+        ax.set(xlabel=name, ylabel="seconds a measurement")
+        ax.legend()
+    figure.savefig(RESULTS / "growth.png", dpi=110)
+
+
+def main() -> None:
+    """Measure, print, draw, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--large", action="store_true", help="also n = 8,192")
+    large = parser.parse_args().large
+    torch.set_num_threads(1)
+    found: dict[str, list[dict[str, float]]] = {}
+    for name, cases in CASES.items():
+        found[name] = [{"size": AXIS[name](case)} | medians(case) for case in cases]
+        for row in found[name]:
+            print(f"{name:16}{row['size']:8.0f}{row['ours']:9.3f} s{row['ours'] / row['floor']:7.2f} times the floor")
+    draw(found)
+    report: dict[str, object] = {"torch": torch.__version__, "python": platform.python_version(), "threads": 1, **found}
+    if large:
+        report["n = 8192, Lanczos"] = large_probe()
+        print(report["n = 8192, Lanczos"])
+    (RESULTS / "growth.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
