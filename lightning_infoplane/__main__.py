@@ -74,12 +74,16 @@ def _compare(options: argparse.Namespace) -> list[Path]:
 def _measure(options: argparse.Namespace) -> list[Path]:
     """Rows of every checkpoint, as a table that the other commands read."""
     sys.path.insert(0, "")  # modules of the folder one is in, as for python -m
-    model = _call("--model", options.model, **options.init)
-    model.eval()
-    data = _call("--data", options.data)
-    probe = data if isinstance(data, Probe) else Probe(*data)
+    try:
+        model, data = _call("--model", options.model, **options.init), _call("--data", options.data)
+    finally:
+        sys.path.remove("")
+    if not isinstance(data, Probe):
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise ValueError(f"--data {options.data}: expected (inputs, targets), got {type(data).__name__}.")
+        data = Probe(*data)
     plane = InformationPlane(alpha=options.alpha, chance=options.chance)
-    measure_checkpoints(options.checkpoints, model, probe, options.layers, plane, batch_size=options.batch_size)
+    measure_checkpoints(options.checkpoints, model, data, options.layers, plane, batch_size=options.batch_size)
     plane.save(options.out)
     return [options.out]
 

@@ -1,0 +1,304 @@
+"""The ``infoplane`` command: what it writes, and that whatever it cannot read is one line and exit code 2."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from histories import history
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from networks import TinyCNN, callback, fit
+
+from lightning_infoplane import InformationPlane, Row
+from lightning_infoplane.__main__ import main
+from lightning_infoplane.runs import read_run
+
+LAYERS = ["conv1", "conv2"]
+
+
+def write(folder: Path, name: str = "infoplane.csv", rows: list[Row] | None = None) -> Path:
+    """A run that left its table."""
+    plane = InformationPlane()
+    plane.history = history(LAYERS, errors=False) if rows is None else rows
+    plane.save(folder / name)
+    return folder / name
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line on stderr."""
+    assert main([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("infoplane: ")
+    assert "Traceback" not in said.err
+    return said.err
+
+
+# ---------------------------------------------------------------------------------------------------- what it writes
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("html", b"<!DOC")]
+)
+def test_a_report_in_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, begins: bytes) -> None:
+    write(tmp_path / "run")
+    assert main(["report", str(tmp_path), "--format", form]) == 0
+    path = tmp_path / "run" / f"infoplane-report.{form}"
+    assert path.read_bytes().startswith(begins)
+    assert capsys.readouterr().out == f"{path}\n"
+
+
+def test_a_report_where_one_says(tmp_path: Path) -> None:
+    table = write(tmp_path / "run")
+    assert main(["report", str(table), "--out", str(tmp_path / "r.html")]) == 0
+    assert "conv2" in (tmp_path / "r.html").read_text()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["infoplane.csv"]
+
+
+def test_of_two_probes_each_has_a_page(tmp_path: Path) -> None:
+    write(tmp_path, rows=[row for probe in ("train", "val") for row in history(LAYERS, probe=probe, errors=False)])
+    assert main(["report", str(tmp_path), "--format", "png"]) == 0
+    assert {path.name for path in tmp_path.glob("*.png")} == {
+        "infoplane-report-train.png",
+        "infoplane-report-val.png",
+    }
+
+
+def test_the_newest_table_counts_and_a_name_is_known(tmp_path: Path) -> None:
+    old, new = write(tmp_path / "old"), write(tmp_path / "new" / "deep", "infoplane-wide.csv")
+    os.utime(old, (0, 0))
+    run = read_run(tmp_path)
+    assert run.source == new
+    assert run.name.endswith("new/deep (wide)")
+    os.utime(new, (0, 0))
+    os.utime(old, (time.time(), time.time()))
+    assert read_run(tmp_path).source == old
+
+
+def test_a_film(tmp_path: Path) -> None:
+    write(tmp_path, rows=history(LAYERS, epochs=range(3)))
+    assert main(["animate", str(tmp_path), "--out", str(tmp_path / "plane.gif"), "--fps", "5"]) == 0
+    assert (tmp_path / "plane.gif").read_bytes().startswith(b"GIF8")
+
+
+def test_two_runs_side_by_side(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    write(tmp_path / "b")
+    out = tmp_path / "both.pdf"
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"%PDF")
+
+
+def test_checkpoints_are_measured_and_the_table_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = fit(tmp_path, callback(), logger=CSVLogger(tmp_path), max_epochs=2)
+    for epoch in (1, 2):
+        done.save_checkpoint(tmp_path / f"{epoch}.ckpt")
+    (tmp_path / "mine_of_the_test.py").write_text(
+        "from networks import TinyCNN, images\ndef probe():\n    return images(24).tensors\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    checkpoints = [str(tmp_path / "1.ckpt"), str(tmp_path / "2.ckpt")]
+    out = tmp_path / "measured" / "infoplane.csv"
+    arguments = [
+        "--model",
+        "mine_of_the_test:TinyCNN",
+        "--data",
+        "mine_of_the_test:probe",
+        "--layers",
+        "conv1",
+        "conv2",
+    ]
+    assert main(["measure", *arguments, "--checkpoints", *checkpoints, "--out", str(out), "--chance", "0"]) == 0
+    assert {row.layer for row in read_run(out.parent).rows if row.quantity == "I_XT"} == {"conv1", "conv2"}
+    assert sys.path[0] != ""
+
+
+# ----------------------------------------------------------------------------------------------- TensorBoard's files
+
+
+def test_event_files_are_read_where_there_is_no_table(tmp_path: Path) -> None:
+    measured = callback(figures=True)
+    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path), max_epochs=3)
+    (Path(done.log_dir) / "infoplane.csv").unlink()
+    rows = read_run(tmp_path).rows
+    known = {row[:4]: row.value for row in measured.history if row.quantity != "verdict"}
+    found = {row[:4]: row.value for row in rows if row.quantity != "verdict"}
+    assert found.keys() == known.keys()
+    assert all(found[key] == pytest.approx(known[key], rel=1e-6) for key in known)
+    assert main(["report", str(tmp_path)]) == 0
+
+
+def test_prefixes_probes_and_sub_runs_are_told_apart(tmp_path: Path) -> None:
+    measured = callback(probe_from=("train", "val"), log_prefix="mine/", tensorboard_subruns=True, probe=32)
+    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
+    (Path(done.log_dir) / "infoplane.csv").unlink()
+    assert len(list(Path(done.log_dir).rglob("*tfevents*"))) > 2
+    rows = read_run(tmp_path).rows
+    assert {row.quantity for row in rows if row.layer == "conv1"} >= {"train/I_XT", "val/I_XT"}
+    assert {row.layer for row in rows if row.quantity == "train/I_XT"} == {
+        row.layer for row in measured.history if row.quantity == "train/I_XT"
+    }
+
+
+def test_event_files_without_us(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("loss", 1.0, 0)
+    assert "no MatrixRenyiCallback wrote there" in refused(capsys, "report", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 100, b"\x00" * 1000])
+def test_broken_event_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes) -> None:
+    (tmp_path / "events.out.tfevents.1.host").write_bytes(content)
+    refused(capsys, "report", tmp_path)
+
+
+def test_a_cut_event_file_gives_what_is_whole(tmp_path: Path) -> None:
+    done = fit(tmp_path, callback(figures=True), logger=TensorBoardLogger(tmp_path))
+    (Path(done.log_dir) / "infoplane.csv").unlink()
+    (events,) = Path(done.log_dir).glob("*tfevents*")
+    events.write_bytes(events.read_bytes()[:-100])
+    assert read_run(tmp_path).rows
+
+
+# ---------------------------------------------------------------------------------------------------- what is refused
+
+HEADER = "epoch,step,layer,quantity,value\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "expected a table with the columns epoch, step"),
+        (b"epoch,loss\n1,2\n", "expected a table"),
+        (HEADER.encode(), "holds no measurement yet"),
+        (f"{HEADER}0,0,conv1,I_XT,1.0\n1,17,co".encode(), "line 3"),
+        (f"{HEADER}0,0,conv1,I_XT,1.0\n1,17,conv1,I_XT,1.".encode(), "middle of a line"),
+        (f"{HEADER}0,0,conv1,I_XT,many\n".encode(), "line 2"),
+        (f"{HEADER}0,0,,H_X,1.0\n".encode(), "holds no measurement yet"),
+        (b"\xff\xfe\x00\x01", "expected a table"),
+        (HEADER.encode() + b"0,0,\x00,I_XT,1.0\n0,0,a\n", "line 3"),
+        (f"{HEADER}0,0,{'x' * 200_000},I_XT,1.0\n".encode(), "no table"),
+    ],
+)
+def test_broken_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str) -> None:
+    (tmp_path / "infoplane.csv").write_bytes(content)
+    for command in ("report", "animate"):
+        assert says in refused(capsys, command, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["infoplane.csv"]  # nothing half-written beside it
+
+
+def test_a_table_with_part_of_the_quantities_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "infoplane.csv").write_text(f"{HEADER}0,0,conv1,I_XT,1.0\n1,17,conv1,I_XT,1.5\n")
+    assert main(["report", str(tmp_path)]) == 0
+
+
+def test_no_such_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "does not exist" in refused(capsys, "report", tmp_path / "nowhere")
+    assert "neither infoplane.csv nor TensorBoard event files" in refused(capsys, "report", tmp_path)
+    write(tmp_path / "a")
+    assert "does not exist" in refused(capsys, "compare", tmp_path / "a", tmp_path / "b")
+    assert "No such file" in refused(capsys, "report", tmp_path, "--out", tmp_path / "no" / "r.html")
+
+
+def test_a_film_of_a_run_without_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, rows=history(LAYERS, targets=False))
+    assert "no I_TY, so there is no plane" in refused(capsys, "animate", tmp_path)
+
+
+def test_a_probe_that_the_run_has_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    assert "--probe train: this run has only one" in refused(capsys, "animate", tmp_path, "--probe", "train")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "says"),
+    [
+        ("networks", "networks:images", "--model networks: expected module:name"),
+        ("no_such_module:Net", "networks:images", "--model no_such_module:Net: ModuleNotFoundError"),
+        ("networks:NoSuchClass", "networks:images", "--model networks:NoSuchClass: AttributeError"),
+        ("networks:TinyCNN", "networks:images", "--data networks:images: expected (inputs, targets)"),
+        ("networks:TinyCNN", "networks:events", "--data networks:events: TypeError"),
+    ],
+)
+def test_measure_says_which_argument_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, data: str, says: str
+) -> None:
+    torch.save(TinyCNN().state_dict(), tmp_path / "net.pt")
+    assert says in refused(
+        capsys, "measure", "--model", model, "--data", data, "--checkpoints", tmp_path / "net.pt", "--layers", "conv"
+    )
+
+
+def test_measure_refuses_what_is_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.pt").write_bytes(b"garbage")
+    (tmp_path / "mine_too.py").write_text("from networks import images\ndef probe():\n    return images(24).tensors\n")
+    sys.path.insert(0, str(tmp_path))
+    try:
+        arguments = ("--model", "networks:TinyCNN", "--data", "mine_too:probe", "--out", tmp_path / "infoplane.csv")
+        refused(capsys, "measure", *arguments, "--checkpoints", tmp_path / "net.pt")
+        refused(capsys, "measure", *arguments, "--checkpoints", tmp_path / "nowhere.pt")
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert not (tmp_path / "infoplane.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["animate", "x", "--fps", "0"], ["report"], [], ["report", "x", "--format", "doc"]]
+)
+def test_arguments_that_cannot_be_meant(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: infoplane" in capsys.readouterr().err
+
+
+def test_init_must_be_an_object(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["measure", "--model", "a:b", "--data", "a:b", "--checkpoints", "x", "--init", "5"])
+    assert 'expected a JSON object such as {"classes": 10}' in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------ from the outside
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lightning_infoplane", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_as_a_module_help_has_examples() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    for command in ("report", "animate", "compare", "measure", "infoplane report lightning_logs"):
+        assert command in done.stdout
+    assert done.stderr == ""
+
+
+def test_as_a_module_a_mistake_is_one_line(tmp_path: Path) -> None:
+    done = run("report", tmp_path / "nowhere")
+    assert done.returncode == 2
+    assert done.stderr == f"infoplane: {tmp_path / 'nowhere'} does not exist.\n"
+
+
+def test_as_a_module_on_event_files_it_says_where_the_report_is_and_nothing_else(tmp_path: Path) -> None:
+    done = fit(tmp_path, callback(figures=True), logger=TensorBoardLogger(tmp_path))
+    (Path(done.log_dir) / "infoplane.csv").unlink()
+    finished = run("report", tmp_path)
+    assert finished.returncode == 0
+    assert finished.stdout.strip() == str(Path(done.log_dir) / "infoplane-report.html")
+    assert finished.stderr == ""
+    size = Path(finished.stdout.strip()).stat().st_size
+    assert 100_000 < size < 3_000_000
+
+
+def test_the_script_is_declared() -> None:
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"infoplane": "lightning_infoplane.__main__:main"}
