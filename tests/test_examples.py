@@ -54,3 +54,31 @@ def test_it_ends_with_a_table_and_the_line_to_type(run: tuple[Path, str]) -> Non
     for layer in LAYERS:
         assert re.search(rf"^{layer} +[\d.]+ → [\d.]+ +[\d.-]+ → [\d.-]+ +[\d.]+ → [\d.]+$", printed, re.MULTILINE)
     assert (root / "lightning_logs" / "version_0" / "plane.png").exists()
+
+
+def run_example(name: str, *arguments: str) -> str:
+    """What an example prints in its small form."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_vgg_prints_its_chain_and_how_the_inequalities_fared(tmp_path: Path) -> None:
+    printed = run_example("vgg_errors.py", "--epochs", "2", "--root", str(tmp_path))
+    assert "chains found: features.0 → features.3, features.3 → features.7" in printed
+    assert re.search(r"violations beyond two standard errors: \d forward, \d backward", printed)
+
+
+def test_checkpoints_give_the_numbers_of_the_loop_that_wrote_them(tmp_path: Path) -> None:
+    printed = run_example("plain_loop.py", "--epochs", "2", "--root", str(tmp_path))
+    assert "the checkpoints give the same numbers" in printed
+    assert {row.epoch for row in InformationPlane.load(tmp_path / "infoplane.csv").history} == {0, 1, 2}
+
+
+def test_the_papers_study_in_its_quick_form(tmp_path: Path) -> None:
+    pytest.importorskip("mlxtend")
+    run_example("paper_study.py", "--quick", "--out", str(tmp_path))
+    assert "| paper | **all** |" in (tmp_path / "paper_study.md").read_text(encoding="utf-8")
+    assert len(list(tmp_path.glob("paper_*.png"))) == 5

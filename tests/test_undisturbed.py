@@ -13,7 +13,8 @@ import lightning.pytorch as lp
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, StochasticWeightAveraging
+from lightning.pytorch import callbacks
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from networks import CLASSES, QUIET, TinyCNN, assert_same, callback, hooks_on, images, loader, moments
 from torch import Tensor, nn
 from torchmetrics import Accuracy
@@ -164,7 +165,11 @@ CASES = [
     Case("accumulated gradients", Noisy, {"accumulate_grad_batches": 4}),
     Case("measured within accumulation", Noisy, {"accumulate_grad_batches": 2}, measure={"every_n_train_steps": 1}),
     Case("manual optimization", Manual),
-    Case("averaged weights (EMA)", Noisy, beside=lambda: [EMAWeightAveraging(decay=0.9)]),
+    *(  # since Lightning 2.6
+        [Case("averaged weights (EMA)", Noisy, beside=lambda: [callbacks.EMAWeightAveraging(decay=0.9)])]
+        if hasattr(callbacks, "EMAWeightAveraging")
+        else []
+    ),
     Case("averaged weights (SWA)", Recorded, beside=lambda: [StochasticWeightAveraging(0.01, swa_epoch_start=1)]),
     Case("bf16-mixed", Noisy, {"precision": "bf16-mixed"}),
     Case("64-true", Noisy, {"precision": "64-true"}),
