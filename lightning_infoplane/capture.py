@@ -18,6 +18,7 @@ __all__ = [
     "LayerSpec",
     "capture",
     "first_tensor",
+    "hold",
     "intercept",
     "isolated_rng",
     "replace_tensors",
@@ -104,6 +105,33 @@ def intercept(layers: Mapping[str, nn.Module], visit: Callable[[str, Any], Any])
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def hold(layers: Mapping[str, nn.Module], cut: str | None = None) -> Iterator[dict[str, Tensor]]:
+    """Keep the layers' outputs, connected to the graph, for ``torch.autograd.grad``.
+
+    Args:
+        layers: by name.
+        cut: the layer beyond which the graph begins anew, if any.
+
+    Yields:
+        Outputs by layer, filled in as they are called; those that are not floating point are missing.
+    """
+    held: dict[str, Tensor] = {}
+
+    def visit(name: str, output: object) -> object:
+        tensor = first_tensor(output)
+        if tensor is None or not tensor.is_floating_point():
+            return None
+        # Without a graph, everything before is frozen, and nothing there wants a gradient.
+        held[name] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        onward = held[name].detach() if name == cut else held[name]
+        # Downstream gets a copy: an in-place activation would make ours the gradient of another tensor.
+        return replace_tensors(output, lambda _: onward.clone(), first_only=True)
+
+    with intercept(layers, visit):
+        yield held
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import first_tensor, intercept, replace_tensors, undisturbed
+from lightning_infoplane.capture import first_tensor, hold, undisturbed
 from lightning_infoplane.precision import upcast
 from lightning_infoplane.probe import Probe
 
@@ -53,19 +53,8 @@ def error_signals(
         raise ValueError(
             "the model was made in inference mode: no gradient can be had. Make it under no_grad() instead."
         )
-    held: dict[str, Tensor] = {}
-
-    def visit(name: str, output: object) -> object:
-        tensor = first_tensor(output)
-        if tensor is None or not tensor.is_floating_point():
-            return None
-        # Without a graph, everything before is frozen, and nothing there wants a gradient.
-        held[name] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        # Downstream gets a copy: an in-place activation would make ours the gradient of another tensor.
-        return replace_tensors(output, lambda _: held[name].clone(), first_only=True)
-
     with undisturbed(model), torch.enable_grad():
-        with intercept(layers, visit):
+        with hold(layers) as held:
             outputs = model(probe.inputs) if forward is None else forward(model, probe.inputs)
             loss = _one_number((loss_fn or default_loss)(outputs, probe.targets))
         differentiable = held and loss.requires_grad

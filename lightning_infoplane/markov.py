@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import first_tensor, intercept, isolated_rng, replace_tensors, undisturbed
+from lightning_infoplane.capture import first_tensor, hold, intercept, isolated_rng, replace_tensors, undisturbed
 from lightning_infoplane.probe import Probe
 
 __all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_backward_pairs", "find_chain", "find_chains"]
@@ -169,18 +169,8 @@ def _reached(
 ) -> set[str]:
     """Layers at which a gradient of the output arrives when the graph is cut at one of them."""
     call = forward or (lambda network, inputs: network(inputs))
-    held: dict[str, Tensor] = {}
-
-    def visit(name: str, output: object) -> object:
-        tensor = first_tensor(output)
-        if tensor is None or not tensor.is_floating_point():
-            return None
-        held[name] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-        onward = held[name].detach() if name == cut else held[name]
-        return replace_tensors(output, lambda _: onward.clone(), first_only=True)
-
     with undisturbed(model), _opened(model), torch.enable_grad():
-        with intercept(layers, visit):
+        with hold(layers, cut) as held:
             output = first_tensor(call(model, x))
         if output is None or not output.requires_grad:
             return set()

@@ -1,7 +1,7 @@
 """torchmetrics classes: they remember samples, the functions know what to do with them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,16 +30,16 @@ class _RenyiMetric(Metric):
     full_state_update = True
 
     tickets: list[Tensor]
+    _variables: ClassVar[tuple[str, ...]]
     _unit = "bits"
 
     def __init__(
         self,
-        variables: Sequence[str],
-        alpha: float,
-        bandwidth: Bandwidth,
-        solver: Solver,
-        max_samples: int | None,
-        seed: int,
+        alpha: float = 1.01,
+        bandwidth: Bandwidth = MedianDistance(),
+        solver: Solver = Eigenvalues(),
+        max_samples: int | None = None,
+        seed: int = 0,
         **kwargs: Any,  # noqa: ANN401 - torchmetrics' own arguments
     ) -> None:
         super().__init__(**kwargs)
@@ -48,7 +48,6 @@ class _RenyiMetric(Metric):
             raise ValueError(f"max_samples={max_samples}: an entropy needs at least 2 samples.")
         self.alpha, self.bandwidth, self.solver = alpha, bandwidth, solver
         self.max_samples, self.seed = max_samples, seed
-        self._variables = ("tickets", *variables)
         for name in self._variables:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -127,17 +126,7 @@ class MatrixRenyiEntropy(_RenyiMetric):
     """
 
     samples: list[Tensor]
-
-    def __init__(
-        self,
-        alpha: float = 1.01,
-        bandwidth: Bandwidth = MedianDistance(),
-        solver: Solver = Eigenvalues(),
-        max_samples: int | None = None,
-        seed: int = 0,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(("samples",), alpha, bandwidth, solver, max_samples, seed, **kwargs)
+    _variables = ("tickets", "samples")
 
     def update(self, samples: Tensor) -> None:
         """Add a batch."""
@@ -183,17 +172,7 @@ class MatrixRenyiMutualInformation(_RenyiMetric):
 
     x: list[Tensor]
     y: list[Tensor]
-
-    def __init__(
-        self,
-        alpha: float = 1.01,
-        bandwidth: Bandwidth = MedianDistance(),
-        solver: Solver = Eigenvalues(),
-        max_samples: int | None = None,
-        seed: int = 0,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(("x", "y"), alpha, bandwidth, solver, max_samples, seed, **kwargs)
+    _variables = ("tickets", "x", "y")
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Add a batch of pairs."""
@@ -238,18 +217,10 @@ class MatrixRenyiTotalCorrelation(_RenyiMetric):
     """
 
     maps: list[Tensor]
+    _variables = ("tickets", "maps")
 
-    def __init__(
-        self,
-        normalized: bool = False,
-        alpha: float = 1.01,
-        bandwidth: Bandwidth = MedianDistance(),
-        solver: Solver = Eigenvalues(),
-        max_samples: int | None = None,
-        seed: int = 0,
-        **kwargs: Any,  # noqa: ANN401
-    ) -> None:
-        super().__init__(("maps",), alpha, bandwidth, solver, max_samples, seed, **kwargs)
+    def __init__(self, normalized: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(**kwargs)
         self.normalized = normalized
         self._unit = "normalised" if normalized else "bits"
 
