@@ -331,7 +331,8 @@ class MatrixRenyiCallback(_Callback):
         stem = f"infoplane-{self.name}" if self.name else "infoplane"
         try:
             self.plane.save(folder / f"{stem}.csv")
-            self._tensorboard(trainer.loggers, self.log_prefix, rows, step)
+            logged = [row for row in rows if not row.quantity.endswith(_NOT_LOGGED)]
+            self._tensorboard(trainer.loggers, self.log_prefix, logged, step)
             if self.figures:
                 draw(trainer.loggers, folder, stem, self.history, self._probes, step)
                 log_text(trainer.loggers, f"{stem}/card", card(self.plane, rows, self._probes, self._chain), step)

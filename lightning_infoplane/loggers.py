@@ -111,6 +111,8 @@ class TensorBoardExtras:
         from torch.utils.tensorboard import SummaryWriter
 
         for _, _, layer, quantity, value in rows:
+            if quantity.rpartition("/")[2].startswith("DPI_"):
+                continue  # of a pair of layers, which is no run
             below = folder / log_key("", layer, "").replace("/", "_")
             if below not in self._writers:
                 self._writers[below] = SummaryWriter(str(below))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from lightning_infoplane.loggers import log_figure
 from lightning_infoplane.markov import Chain
 from lightning_infoplane.measurement import ERRORS, FORWARD
 from lightning_infoplane.plane import InformationPlane, Row, of_probe, verdicts
-from lightning_infoplane.plots import plot_depth, plot_plane
+from lightning_infoplane.plots import plot_depth, plot_plane, plot_redundancy
 from lightning_infoplane.probe import Probe
 
 __all__ = ["card", "draw", "remedies"]
@@ -25,20 +26,28 @@ _REMEDIES = {
 }
 
 
+_PICTURES: Mapping[str, tuple[str, Callable[..., Any]]] = {
+    "plane": ("I_TY", plot_plane),
+    "depth": ("I_XT", plot_depth),
+    "errors": ("I_error", partial(plot_depth, quantity="I_error")),
+    "redundancy": ("redundancy_synergy", plot_redundancy),
+}
 _SUBJECTS = ((FORWARD, ""), (ERRORS, "the error signal of "))
 
 
 def draw(
     loggers: Sequence[Any], folder: Path, stem: str, rows: Sequence[Row], probes: Mapping[str, Probe], step: int
 ) -> None:
-    """The information plane and the depth profile of each probe, to loggers that show pictures or as PNG."""
-    for name, probe in probes.items():
-        pictures: Mapping[str, Callable[..., Any]] = {"depth": plot_depth}
-        if probe.targets is not None:
-            pictures = {"plane": plot_plane, "depth": plot_depth}
-        for kind, plot in pictures.items():
-            tag = "/".join(part for part in (stem, name, kind) if part)
-            log_figure(loggers, tag, plot(rows, probe=name).figure, step, folder)
+    """The information plane and the depth profile of each probe, to loggers that show pictures or as PNG.
+
+    With them, where they were measured, the error signals and what feature maps share.
+    """
+    for name in probes:
+        found = {row.quantity for row in of_probe(rows, name)}
+        for kind, (needed, plot) in _PICTURES.items():
+            if needed in found:
+                tag = "/".join(part for part in (stem, name, kind) if part)
+                log_figure(loggers, tag, plot(rows, probe=name).figure, step, folder)
 
 
 def remedies(rows: Sequence[Row], probes: Mapping[str, Probe]) -> Iterator[tuple[str, str]]:

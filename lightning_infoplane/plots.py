@@ -238,7 +238,7 @@ def _new_axes() -> Axes:
     # A Figure of its own, not pyplot's: it is freed with the axes and never opens a window.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(8, 4.8), layout="constrained").subplots()
+    return Figure(figsize=(6.4, 4.6), dpi=120, layout="constrained").subplots()
 
 
 def _legend(ax: Axes, title: str) -> None:

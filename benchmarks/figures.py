@@ -1,0 +1,103 @@
+"""Drawing all figures of one epoch for 13 layers, into TensorBoard: seconds, and that no figure stays open.
+
+    python benchmarks/figures.py
+
+A VGG's history of 100 epochs with error signals and redundancy; what the callback draws at the last one (plane,
+depth, error signals, redundancy), and the page of everything. Prints and writes ``benchmarks/results/figures.json``.
+"""
+
+import itertools
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib import pyplot
+
+from lightning_infoplane import Probe, Row, plot_summary
+from lightning_infoplane.outputs import draw
+
+EPOCHS, REPEATS, TARGET = 100, 5, 1.5
+RESULTS = Path(__file__).parent / "results" / "figures.json"
+LAYERS = [f"features.{i}" for i in (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)]
+
+
+def main() -> None:
+    """Draw, print and write."""
+    torch.set_num_threads(1)
+    rows = history()
+    first, seconds = draw_in_tensorboard(rows)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        plot_summary(rows).savefig(f"{folder}/page.png", dpi=130)
+    page = time.perf_counter() - began
+    still_open = pyplot.get_fignums()
+    result: dict[str, Any] = {
+        "setting": setting(),
+        "rows": len(rows),
+        "seconds_of_an_epoch": round(seconds, 3),
+        "seconds_of_the_first_epoch_with_imports": round(first, 3),
+        "seconds_of_the_page_of_everything": round(page, 3),
+        "target_seconds": TARGET,
+        "figures_left_open": len(still_open),
+    }
+    print(json.dumps(result, indent=1))
+    if still_open or seconds > TARGET:
+        sys.exit(f"expected under {TARGET} s and no open figure")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def draw_in_tensorboard(rows: list[Row]) -> tuple[float, float]:
+    """Seconds of the first time and the median of the others."""
+    probes = {"": Probe(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long))}
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        logger = TensorBoardLogger(folder)
+        for step in range(1 + REPEATS):
+            began = time.perf_counter()
+            draw([logger], Path(folder), "infoplane", rows, probes, step)
+            times.append(time.perf_counter() - began)
+        logger.finalize("success")
+    return times[0], statistics.median(times[1:])
+
+
+def history() -> list[Row]:
+    """Thirteen layers with every quantity that is drawn."""
+    rows = []
+    for epoch in range(EPOCHS + 1):
+        table = {("", "H_X"): 4.2, ("", "H_Y"): 3.3, ("", "log2_n"): 9.0}
+        for depth, layer in enumerate(LAYERS):
+            told = 4.0 - 0.1 * depth - 0.01 * epoch
+            table |= {(layer, "H_T"): told + 1, (layer, "bandwidth"): 1.0}
+            table |= {(layer, "I_XT"): told, (layer, "I_XT_chance"): 0.8}
+            table |= {(layer, "I_TY"): 0.5 + 0.1 * depth + 0.01 * epoch, (layer, "I_TY_chance"): 0.4}
+            table |= {(layer, name): 0.1 * depth for name in ("redundancy_synergy", "non_redundant", "I_error")}
+            table |= {(layer, f"{name}_stderr"): 0.05 for name in ("redundancy_synergy", "non_redundant")}
+        table |= {(f"{a}-to-{b}", "DPI_XT"): 0.1 for a, b in itertools.pairwise(LAYERS)}
+        rows += [Row(epoch, 17 * epoch, layer, quantity, value) for (layer, quantity), value in table.items()]
+    return rows
+
+
+def setting() -> dict[str, Any]:
+    """What the figures hold for."""
+    return {
+        "python": platform.python_version(),
+        "matplotlib": matplotlib.__version__,
+        "threads": 1,
+        "device": f"cpu ({platform.machine()})",
+        "layers": len(LAYERS),
+        "epochs": EPOCHS,
+        "repeats": REPEATS,
+    }
+
+
+if __name__ == "__main__":
+    main()
