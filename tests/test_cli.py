@@ -130,7 +130,8 @@ def test_a_misspelt_option_gets_the_message_of_jsonargparse(
 ) -> None:
     said = complaint(package, capsys, CALLBACK, "--trainer.callbacks.layres=conv")
     assert "layres" in said
-    assert "not accepted" in said or "does not validate" in said or "unrecognized" in said.lower()
+    # "not accepted" in current versions of jsonargparse, "Given value: NestedArg(key='layres', …)" in 4.35.
+    assert "not accepted" in said or "does not validate" in said or "NestedArg" in said
 
 
 @PACKAGES

@@ -136,7 +136,7 @@ def test_a_film_has_a_frame_for_each_measurement_and_lingers(tmp_path: Path) -> 
     animate(run(history(["a", "b"], epochs=range(4))), tmp_path / "plane.gif", frames_per_second=2)
     with Image.open(tmp_path / "plane.gif") as film:
         assert film.n_frames >= 4
-        assert film.size == (720, 460)
+        assert film.size in ((720, 460), (720, 459))  # versions of matplotlib round the height of a canvas differently
 
 
 def test_two_planes_share_their_axes() -> None:

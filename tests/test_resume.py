@@ -9,6 +9,7 @@ import lightning.pytorch as lp
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning_utilities.core.imports import RequirementCache
 from networks import callback, fit, images, loader, moments, said
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -77,7 +78,14 @@ def test_table_of_a_resumed_run_is_that_of_an_uninterrupted_one_byte_for_byte(
     assert found.read_bytes() == expected.read_bytes()
 
 
-@pytest.mark.parametrize("options", [{}, {"every_n_train_steps": 2}], ids=["by epochs", "by steps"])
+# Before 2.6 Lightning itself goes on one step behind after a checkpoint from within an epoch, on all its curves.
+ONE_BEHIND = pytest.mark.skipif(RequirementCache("lightning<2.6"), reason="Lightning counts a step twice itself")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, id="by epochs"), pytest.param({"every_n_train_steps": 2}, id="by steps", marks=ONE_BEHIND)],
+)
 def test_a_checkpoint_from_within_an_epoch(tmp_path: Path, options: dict[str, Any]) -> None:
     fit(tmp_path / "whole", whole := callback(**options), max_epochs=4)
     checkpoint = interrupted(tmp_path / "killed", 7, callback(**options), when=WITHIN_EPOCHS)
