@@ -94,10 +94,10 @@ def assert_legible(figure: Figure) -> None:
         for text, box in boxes.items()
         if box.x0 < page.x0 - 1 or box.y0 < page.y0 - 1 or box.x1 > page.x1 + 1 or box.y1 > page.y1 + 1
     ]
-    assert not cut
+    assert not cut, f"cut off: {cut}"
     touching = [
         (one.get_text(), other.get_text())
         for (one, a), (other, b) in combinations(boxes.items(), 2)
         if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
     ]
-    assert not touching
+    assert not touching, f"touching: {touching}"
