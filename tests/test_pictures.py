@@ -181,8 +181,8 @@ def test_all_pictures_of_an_epoch_are_quick_and_none_stays_open(tmp_path: object
 def test_the_check_of_legibility_sees_what_is_wrong() -> None:
     ax = plot_curves(history(NAMES["two"]))
     assert_legible(ax.figure)
-    ax.set_title("left " * 15, loc="left")
-    ax.set_title("right " * 15, loc="right")
+    ax.set_title("left " * 6, loc="left")
+    ax.set_title("right " * 6, loc="right")
     with pytest.raises(AssertionError, match="touching"):
         assert_legible(ax.figure)
     cut = plot_curves(history(NAMES["two"]))
