@@ -248,7 +248,7 @@ def _png(plot: partial[Axes]) -> str:
     """A picture as text."""
     file = io.BytesIO()
     figure: Any = plot(ax=_axes()).figure
-    figure.savefig(file, dpi=110, format="png")  # 22 of them, for two probes, stay below 3 MB
+    figure.savefig(file, dpi=100, format="png")  # 22 of them, for two probes, stay below 3 MB
     return b64encode(file.getvalue()).decode("ascii")
 
 

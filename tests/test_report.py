@@ -120,6 +120,12 @@ def test_both_probes_have_their_part() -> None:
     assert "Measured on val samples" in "".join(root.itertext())
 
 
+def test_both_probes_of_a_deep_network_with_everything_are_below_3_mb() -> None:
+    names = NAMES["long"]
+    both = history(names, range(51), probe="train") + history(names, range(51), probe="val")
+    assert len(html_report(run(both)).encode()) < 3_000_000
+
+
 def test_settings_come_from_the_card_and_the_hyperparameters() -> None:
     card = "**I(X;T)** is …\n\nα = 1.01, MedianDistance(scale=1.0)\n\n| layer |\n|---|\n\n- conv1 → conv2"
     text = "".join(parse(html_report(run(history(["a", "b"]), card=card, hparams="lr: 0.1"))).itertext())
