@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as lp
@@ -16,8 +16,8 @@ from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.capture import LayerSpec, select_layers
 from lightning_infoplane.entropy import Eigenvalues, Solver
 from lightning_infoplane.errors import error_signals
-from lightning_infoplane.loaders import make_probes
-from lightning_infoplane.loggers import ModuleLog, TensorBoardExtras, log_key, log_scalars, log_text
+from lightning_infoplane.loaders import check_fingerprints, make_probes
+from lightning_infoplane.loggers import ModuleLog, TensorBoardExtras, keyed, log_scalars, log_text, run_folder
 from lightning_infoplane.markov import Chain, find_chains
 from lightning_infoplane.measurement import Measurement, Reference
 from lightning_infoplane.observe import call, observe
@@ -36,10 +36,6 @@ else:
 
     class _Callback(lp.Callback, pl.Callback):
         """A callback for both Trainers: `lightning` and `pytorch_lightning` each accept their own class only."""
-
-
-# In the history, for pictures that have nothing but the table; as charts they would be noise in a logger.
-_NOT_LOGGED = ("log2_n", "verdict")
 
 
 class MatrixRenyiCallback(_Callback):
@@ -149,8 +145,10 @@ class MatrixRenyiCallback(_Callback):
         self._references: dict[str, Reference] = {}
         self._chain: Chain | None = None
         self._backward: list[tuple[str, str]] | None = None
+        self._chains_before: dict[str, Any] = {}  # of the run a checkpoint was made in
         self._fingerprints: dict[str, str] = {}  # also those of the run a checkpoint was made in
         self._modules: dict[str, nn.Module] = {}
+        self._restored = False
         self._log = ModuleLog()
         self._said: set[str] = set()
         self._started, self._seconds, self._count = 0.0, 0.0, 0
@@ -173,7 +171,10 @@ class MatrixRenyiCallback(_Callback):
     # ---------------------------------------------------------------------------------------- Lightning's hooks
 
     def on_fit_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
-        """Find the layers, so that a misspelt name ends the run here."""
+        """Find the layers, so that a misspelt name ends the run here; a run from scratch has no past."""
+        if trainer.global_step == 0 and not self._restored:
+            self._start_empty(self._tensorboard)
+            self.plane.forget()
         self._modules = select_layers(pl_module, self.layers)
         if self.error_signals and len(self._modules) < 2:
             raise ValueError(f"error_signals=True compares layers, and layers={self.layers!r} chose only one.")
@@ -182,7 +183,7 @@ class MatrixRenyiCallback(_Callback):
         """Draw the probe and measure the untrained network; a resumed run has done so already."""
         self._started, self._seconds, self._count = time.monotonic(), 0.0, 0
         self._probes = make_probes(trainer, pl_module, self._wanted, self.sources, self.seed, self._say_once)
-        self._check_fingerprints()
+        self._fingerprints = check_fingerprints(self._fingerprints, self._probes, self.on_probe_change)
         self._references = {name: self.plane.reference(probe.x, probe.targets) for name, probe in self._probes.items()}
         if any(probe.targets is None for probe in self._probes.values()):
             self._say_once("targets", "the probe has no targets: I(T;Y) is left out.")
@@ -190,6 +191,7 @@ class MatrixRenyiCallback(_Callback):
         if self.measure_at_start and trainer.global_step == 0:
             # pl_module.log would write these at the end of the first epoch.
             log_scalars(trainer.loggers, self._measure(trainer, pl_module, epoch=0, step=0), step=0, epoch=0)
+        self._restored = False
 
     def on_train_batch_end(
         self, trainer: lp.Trainer, pl_module: lp.LightningModule, outputs: object, batch: object, batch_idx: int
@@ -225,35 +227,33 @@ class MatrixRenyiCallback(_Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths and the probes' fingerprints: tensors and plain Python, for ``weights_only=True``."""
-        return {"plane": self.plane.state_dict(), "probes": dict(self._fingerprints)}
+        chains = None if self._chain is None else self._chain.to_lists()
+        return {
+            "plane": self.plane.state_dict(),
+            "probes": dict(self._fingerprints),
+            "chains": {"layers": sorted(self._modules), "forward": chains, "backward": self._backward},
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the history of a checkpoint."""
         self.plane.load_state_dict(state_dict["plane"])
-        self._fingerprints = dict(state_dict["probes"])
+        self._fingerprints, self._chains_before = dict(state_dict["probes"]), dict(state_dict["chains"])
+        self._restored = True
 
     # ------------------------------------------------------------------------------------------------ the probe
 
-    def _check_fingerprints(self) -> None:
-        """Curves that go on with other samples are not one curve."""
-        found = {name: probe.fingerprint() for name, probe in self._probes.items()}
-        if self._fingerprints not in ({}, found):
-            message = (
-                "the probe is not the one this run was measured on so far: another data set, probe size or seed. "
-                "Values before and after cannot be compared."
-            )
-            if self.on_probe_change == "error":
-                raise ValueError(f"{message} Restore them, or pass on_probe_change='warn'.")
-            rank_zero_warn(f"MatrixRenyiCallback: {message}")
-        self._fingerprints = found
-
     def _find_chains(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
-        """Try by intervention which gaps mean something; rank 0's findings count."""
+        """Try by intervention which gaps mean something, once a run; rank 0's findings count."""
+        before = self._chains_before
+        if before and before["layers"] == sorted(self._modules):  # a network found trained may have other dead ends
+            self._chain = None if before["forward"] is None else Chain.from_lists(before["forward"])
+            self._backward = None if before["backward"] is None else [(b, a) for b, a in before["backward"]]
+            return
         probe, markov = next(iter(self._probes.values())), self.dpi_pairs == "markov"
         forward = self._forward(trainer)
         try:
             found = agree(
-                share_over_ranks(),
+                share_over_ranks(trainer.world_size),
                 lambda: find_chains(pl_module, self._modules, probe, forward, markov, self.error_signals),
                 pl_module.device,
             )
@@ -265,25 +265,28 @@ class MatrixRenyiCallback(_Callback):
 
     def _measure(self, trainer: lp.Trainer, pl_module: lp.LightningModule, epoch: int, step: int) -> dict[str, float]:
         """Measure now and return what to log; a failure is a warning unless the user wants it otherwise."""
-        began = time.monotonic()
+        began, rows = time.monotonic(), list[Row]()
+        share = share_over_ranks(trainer.world_size)
         work = 2 * len(self._probes) * len(self._modules)  # Gram matrices, then spectra
-        try:
-            share = share_over_ranks()
-            with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
-                observed = agree(share, lambda: self._observe(trainer, pl_module, bar.update), pl_module.device)
-                rows = [row for one in observed for row in self.plane.finish(one, epoch, step, share)]
-        except Exception as error:
-            self._fail(f"the measurement after epoch {epoch}", error)
+        with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
+            # Error signals on their own: they may fail where the activations have much to tell.
+            for what, wanted, observe_all in (
+                ("measurement", True, self._observe),
+                ("measurement of error signals", self.error_signals, self._observe_errors),
+            ):
+                attempt = partial(observe_all, trainer, pl_module, bar.update)
+                try:
+                    for one in agree(share, attempt, pl_module.device) if wanted else []:
+                        rows += self.plane.finish(one, epoch, step, share)
+                except Exception as error:
+                    self._fail(f"the {what} after epoch {epoch}", error)
+        if not rows:
             return {}
         for about, message in remedies(rows, self._probes):
             self._say_once(about, message)
         self._write(trainer, rows, step)
         self._seconds, self._count = self._seconds + time.monotonic() - began, self._count + 1
-        return {
-            log_key(self.log_prefix, row.quantity, row.layer): row.value
-            for row in rows
-            if not row.quantity.endswith(_NOT_LOGGED)
-        }
+        return keyed(self.log_prefix, rows)
 
     def _fail(self, what: str, error: Exception) -> None:
         if self.raise_on_error:
@@ -298,13 +301,21 @@ class MatrixRenyiCallback(_Callback):
     ) -> list[Measurement]:
         """Every probe through the network."""
         pairs = None if self._chain is None else self._chain.pairs
-        forward, layers, observed = self._forward(trainer), self._modules, []
+        forward, observed = self._forward(trainer), []
         for name, probe in self._probes.items():
             one = self.plane.start(self._references[name], None, name, pairs, progress=progress)
-            observed.append(observe(one, pl_module, layers, probe, forward, self.probe_batch_size, self._say_once))
-            if self.error_signals:
-                errors = error_signals(pl_module, layers, probe, self.loss_fn, forward)
-                observed.append(self.plane.start_errors(errors, name, self._backward))
+            observe(one, pl_module, self._modules, probe, forward, self.probe_batch_size, self._say_once)
+            observed.append(one)
+        return observed
+
+    def _observe_errors(
+        self, trainer: lp.Trainer, pl_module: lp.LightningModule, progress: Callable[[int], object]
+    ) -> list[Measurement]:
+        """The gradients at every layer, probe by probe."""
+        forward, observed = self._forward(trainer), []
+        for name, probe in self._probes.items():
+            errors = error_signals(pl_module, self._modules, probe, self.loss_fn, forward)
+            observed.append(self.plane.start_errors(errors, name, self._backward))
         return observed
 
     def _forward(self, trainer: lp.Trainer) -> Callable[[nn.Module, Any], Any]:
@@ -324,15 +335,14 @@ class MatrixRenyiCallback(_Callback):
     # --------------------------------------------------------------------------------------------------- output
 
     def _write(self, trainer: lp.Trainer, rows: Sequence[Row], step: int) -> None:
-        """Table, pictures and card beside the run's own logs, on rank 0; all ranks agree upon the directory."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        """Table, pictures and card beside the run's own logs, on rank 0."""
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
+        folder = run_folder(trainer.loggers, trainer.default_root_dir)
         stem = f"infoplane-{self.name}" if self.name else "infoplane"
         try:
             self.plane.save(folder / f"{stem}.csv")
-            logged = [row for row in rows if not row.quantity.endswith(_NOT_LOGGED)]
-            self._tensorboard(trainer.loggers, self.log_prefix, logged, step)
+            self._tensorboard(trainer.loggers, self.log_prefix, rows, step)
             if self.figures:
                 draw(trainer.loggers, folder, stem, self.history, self._probes, step)
                 log_text(trainer.loggers, f"{stem}/card", card(self.plane, rows, self._probes, self._chain), step)

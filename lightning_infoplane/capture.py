@@ -130,8 +130,13 @@ def hold(layers: Mapping[str, nn.Module], cut: str | None = None) -> Iterator[di
         # Downstream gets a copy: an in-place activation would make ours the gradient of another tensor.
         return replace_tensors(output, lambda _: onward.clone(), first_only=True)
 
-    with intercept(layers, visit):
-        yield held
+    cudnn = torch.backends.cudnn.enabled
+    try:
+        torch.backends.cudnn.enabled = False  # it has no backward pass of a recurrent network in eval mode
+        with intercept(layers, visit):
+            yield held
+    finally:
+        torch.backends.cudnn.enabled = cudnn
 
 
 @contextmanager
@@ -181,7 +186,9 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
     numpy = sys.modules.get("numpy")  # never imported: nobody can have drawn from it
     python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        # A machine may have GPUs that this run does not use: asking for their state would start CUDA.
+        devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices=devices), _isolated_mps():
             if seed is not None:
                 torch.manual_seed(seed)
                 random.seed(seed)
@@ -192,6 +199,17 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
         random.setstate(python_state)
         if numpy:
             numpy.random.set_state(numpy_state)
+
+
+@contextmanager
+def _isolated_mps() -> Iterator[None]:
+    """Put back the generator of Apple's GPU, which torch.manual_seed() seeds too."""
+    state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        yield
+    finally:
+        if state is not None:
+            torch.mps.set_rng_state(state)
 
 
 def first_tensor(output: object) -> Tensor | None:

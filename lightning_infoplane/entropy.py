@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_infoplane.precision import full_float32, widest_float
+from lightning_infoplane.precision import for_spectra, full_float32, widest_float
 
 __all__ = [
     "Eigenvalues",
@@ -171,6 +171,7 @@ def class_block_spectrum(gram: Tensor, labels: Tensor, dtype: torch.dtype | None
             f"labels: expected {gram.shape[-1]} integer classes, one a sample of the Gram matrix, got "
             f"{tuple(labels.shape)} of {labels.dtype}. For continuous targets call joint_gram(a, gram(targets))."
         )
+    gram, labels = for_spectra(gram), for_spectra(labels)
     dtype = dtype or widest_float(gram.device)
     _, member, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     classes, largest = counts.shape[0], int(counts.max())
@@ -232,6 +233,7 @@ class Eigenvalues(Solver):
 
     def __call__(self, gram: Tensor, alpha: float) -> Tensor:
         """Entropies in bits."""
+        gram = for_spectra(gram)
         matrix = gram.to(self.dtype or widest_float(gram.device))
         if alpha not in _CLOSED_FORMS:
             eigenvalues = torch.linalg.eigvalsh(matrix)
@@ -268,7 +270,8 @@ def check_grams(alpha: float, **grams: Tensor) -> None:
     Whether eigenvalues are negative shows in the spectrum; where α has a closed form, which needs none, a Cholesky
     factorization tells.
     """
-    for name, matrix in grams.items():
+    for name, given in grams.items():
+        matrix = for_spectra(given)
         if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.is_floating_point():
             raise ValueError(
                 f"{name}: expected a floating-point Gram matrix (..., n, n), got {tuple(matrix.shape)} of "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.capture import first_tensor, hold, undisturbed
-from lightning_infoplane.precision import upcast
+from lightning_infoplane.precision import upcast, widest_float
 from lightning_infoplane.probe import Probe
 
 __all__ = ["default_loss", "error_signals"]
@@ -59,7 +59,11 @@ def error_signals(
             loss = _one_number((loss_fn or default_loss)(outputs, probe.targets))
         differentiable = held and loss.requires_grad
         found = torch.autograd.grad(loss, list(held.values()), allow_unused=True) if differentiable else ()
-    errors = {name: error.double() for name, error in zip(held, found, strict=False) if error is not None}
+    errors = {
+        name: error.to(widest_float(error.device))
+        for name, error in zip(held, found, strict=False)
+        if error is not None
+    }
     if not errors:
         raise ValueError(
             f"the loss depends on none of the layers {', '.join(layers)}. Choose layers on the way to the loss, "

@@ -1,14 +1,16 @@
 """From a Trainer's data to the probe: found without touching a loader that trains, moved as a batch is moved."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as lp
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_infoplane.capture import isolated_rng
 from lightning_infoplane.probe import Probe, draw_batch, split_batch
 
-__all__ = ["make_probes"]
+__all__ = ["check_fingerprints", "make_probes"]
 
 
 def make_probes(
@@ -39,9 +41,10 @@ def make_probes(
         ValueError: on every rank, if the data cannot give such a probe.
     """
     if isinstance(wanted, Probe):
+        # A script that every rank runs may have drawn other samples on each.
+        batch = trainer.strategy.broadcast((wanted.inputs, wanted.targets))
         with isolated_rng(seed):
-            inputs, targets = _to_model(trainer, pl_module, (wanted.inputs, wanted.targets))
-        return {"": Probe(inputs, targets)}
+            return {"": Probe(*_to_model(trainer, pl_module, batch, "val"))}
     probes: dict[str, Probe] = {}
     for source in sources:
         loader = _find_loader(trainer, source)
@@ -50,11 +53,36 @@ def make_probes(
             loader = _find_loader(trainer, "train")
         if loader is None:
             raise ValueError(f"probe_from={list(sources)}: there is no {source!r} data. Pass probe_from='train'.")
-        probes[source if len(sources) > 1 else ""] = _draw(trainer, pl_module, loader, wanted, seed)
+        probes[source if len(sources) > 1 else ""] = _draw(trainer, pl_module, loader, source, wanted, seed)
     return probes
 
 
-def _draw(trainer: lp.Trainer, pl_module: lp.LightningModule, loader: Any, size: int, seed: int) -> Probe:  # noqa: ANN401
+def check_fingerprints(before: Mapping[str, str], probes: Mapping[str, Probe], on_change: str) -> dict[str, str]:
+    """Fingerprints of the probes: curves that go on with other samples are not one curve.
+
+    Raises:
+        ValueError: if they are not those of ``before``, unless ``on_change`` is ``"warn"``.
+    """
+    found = {name: probe.fingerprint() for name, probe in probes.items()}
+    if before not in ({}, found):
+        message = (
+            "the probe is not the one this run was measured on so far: another data set, probe size or seed. "
+            "Values before and after cannot be compared."
+        )
+        if on_change == "error":
+            raise ValueError(f"{message} Restore them, or pass on_probe_change='warn'.")
+        rank_zero_warn(f"MatrixRenyiCallback: {message}")
+    return found
+
+
+def _draw(
+    trainer: lp.Trainer,
+    pl_module: lp.LightningModule,
+    loader: Any,  # noqa: ANN401
+    source: str,
+    size: int,
+    seed: int,
+) -> Probe:
     """Rank 0's samples, moved as the Trainer would move a batch."""
     drawn: tuple[Any, str] = (None, "")
     with isolated_rng(seed):
@@ -66,14 +94,26 @@ def _draw(trainer: lp.Trainer, pl_module: lp.LightningModule, loader: Any, size:
         batch, problem = trainer.strategy.broadcast(drawn)
         if problem:
             raise ValueError(problem)
-        return Probe(*split_batch(_to_model(trainer, pl_module, batch)))
+        return Probe(*split_batch(_to_model(trainer, pl_module, batch, source)))
 
 
-def _to_model(trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any) -> Any:  # noqa: ANN401 - the user's
+def _to_model(trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any, source: str) -> Any:  # noqa: ANN401
     """What the Trainer does to a batch before the module sees it: precision, the transfer hooks, the device."""
     batch = trainer.precision_plugin.convert_input(batch)
-    batch = pl_module._on_before_batch_transfer(batch)  # the hook of the datamodule or of the module
-    return trainer.strategy.batch_to_device(batch)
+    with _validating(trainer, source == "val"):  # hooks often augment when trainer.training
+        batch = pl_module._on_before_batch_transfer(batch)  # the hook of the datamodule or of the module
+        return trainer.strategy.batch_to_device(batch)
+
+
+@contextmanager
+def _validating(trainer: lp.Trainer, validating: bool) -> Iterator[None]:
+    """The Trainer's state as it is when validation data come."""
+    try:
+        if validating:
+            trainer.validating = True
+        yield
+    finally:
+        trainer.training = True
 
 
 def _find_loader(trainer: lp.Trainer, source: str) -> Any:  # noqa: ANN401 - any loader with a dataset
@@ -82,9 +122,8 @@ def _find_loader(trainer: lp.Trainer, source: str) -> Any:  # noqa: ANN401 - any
     if source == "val":
         if trainer.val_dataloaders is None and trainer.enable_validation:
             # Without sanity check and without validation in the first epoch nobody has set them up yet.
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.setup_data()
-            trainer.training = True
+            with _validating(trainer, True):
+                trainer.fit_loop.epoch_loop.val_loop.setup_data()
         found = trainer.val_dataloaders
     while isinstance(found, list | tuple | dict):
         found = next(iter(found.values() if isinstance(found, dict) else found), None)

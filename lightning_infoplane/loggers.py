@@ -6,8 +6,9 @@ Loggers are told apart by what they can do, never by their class: each exists on
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,10 @@ from lightning_infoplane.precision import widest_float
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ModuleLog", "TensorBoardExtras", "log_figure", "log_key", "log_scalars", "log_text"]
+__all__ = ["ModuleLog", "TensorBoardExtras", "keyed", "log_figure", "log_key", "log_scalars", "log_text", "run_folder"]
 
+# In the history, for pictures that have nothing but the table; as charts they would be noise.
+_NOT_LOGGED = ("log2_n", "verdict")
 # MLflow is the strictest: other characters would be dropped there, and two layers could become one.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_./-]")
 
@@ -34,6 +37,20 @@ def log_key(prefix: str, quantity: str, layer: str) -> str:
         ('I_XT/net.0', 'mine/H_X')
     """
     return _FORBIDDEN.sub("_", prefix + (f"{quantity}/{layer}" if layer else quantity))
+
+
+def keyed(prefix: str, rows: Iterable[Any]) -> dict[str, float]:
+    """Rows (epoch, step, layer, quantity, value) by the key they are logged under, without those that are not.
+
+    Example:
+        >>> keyed("", [(0, 0, "conv", "I_XT", 1.5), (0, 0, "", "log2_n", 9.0)])
+        {'I_XT/conv': 1.5}
+    """
+    return {log_key(prefix, quantity, layer): value for _, _, layer, quantity, value in _wanted(rows)}
+
+
+def _wanted(rows: Iterable[Any]) -> list[Any]:
+    return [row for row in rows if not row[3].endswith(_NOT_LOGGED)]
 
 
 class _Latest(Metric):
@@ -98,7 +115,7 @@ class TensorBoardExtras:
 
     def __call__(self, loggers: Iterable[Any], prefix: str, rows: Iterable[Any], step: int) -> None:
         """Write the rows (epoch, step, layer, quantity, value) of a measurement, the layout at the first."""
-        rows = [row for row in rows if row[2]] if self._layout or self._subruns else []
+        rows = [row for row in _wanted(rows) if row[2]] if self._layout or self._subruns else []
         for logger in loggers if rows else ():
             experiment: Any = getattr(logger, "experiment", None)
             if self._layout and not self._laid_out and hasattr(experiment, "add_custom_scalars"):
@@ -141,8 +158,22 @@ def _charts(prefix: str, rows: Iterable[Any]) -> dict[str, list[Any]]:
 
 def log_scalars(loggers: Iterable[Any], values: Mapping[str, float], step: int, epoch: int) -> None:
     """Write values at a step of their own, which ``LightningModule.log`` can do only at an epoch's end."""
-    for logger in loggers:
+    for logger in loggers if values else ():
         logger.log_metrics({**values, "epoch": epoch}, step=step)
+
+
+def run_folder(loggers: Sequence[Any], default: str | os.PathLike[str]) -> Path:
+    """Where a run's own files go: its first logger's directory of that run, whatever the logger calls it.
+
+    Without any logger it is ``default``, which the next such run shares.
+    """
+    if not loggers:
+        return Path(default)
+    first = loggers[0]
+    if isinstance(log_dir := getattr(first, "log_dir", None), str | os.PathLike):
+        return Path(log_dir)
+    version = first.version if isinstance(first.version, str) else f"version_{first.version}"
+    return Path(first.save_dir or default) / str(first.name) / version
 
 
 def log_figure(loggers: Iterable[Any], tag: str, figure: Figure, step: int, folder: Path) -> None:

@@ -48,6 +48,19 @@ class Chain(NamedTuple):
         """The pairs that no two shorter ones imply, in order of execution."""
         return covering_pairs(self.layers, self.screened)
 
+    def to_lists(self) -> dict[str, list[Any]]:
+        """As plain Python, for a checkpoint."""
+        return {
+            "layers": list(self.layers),
+            "screened": sorted([a, b] for a, b in self.screened),
+            "random": list(self.random),
+        }
+
+    @classmethod
+    def from_lists(cls, saved: Mapping[str, Sequence[Any]]) -> "Chain":
+        """Back from :meth:`to_lists`."""
+        return cls(tuple(saved["layers"]), frozenset((a, b) for a, b in saved["screened"]), tuple(saved["random"]))
+
     def describe(self) -> str:
         """The chain in words."""
         lines = [f"{a} → {b}" for a, b in self.pairs] or ["no layer screens another: the inequality implies nothing"]

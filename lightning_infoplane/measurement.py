@@ -14,8 +14,8 @@ from lightning_infoplane.bandwidths import MedianDistance
 from lightning_infoplane.entropy import Estimate
 from lightning_infoplane.information import jackknife_error, p_value, shared_bits
 from lightning_infoplane.kernels import as_maps, class_gram, gaussian_gram
-from lightning_infoplane.pairs import layer_redundancy
-from lightning_infoplane.precision import upcast
+from lightning_infoplane.pairs import REDUNDANCY_NAMES, layer_redundancy
+from lightning_infoplane.precision import for_spectra, upcast
 from lightning_infoplane.spectra import Grams, Settings, Share, entropies, own_entropies
 
 __all__ = ["ERRORS", "FORWARD", "Measurement", "Names", "Reference"]
@@ -79,7 +79,8 @@ class Reference:
         if settings.bandwidth.needs_target:  # made only for such rules: it is as large as any other matrix
             self.guide = target if labels is None else class_gram(labels)
         self.sigma = settings.bandwidth(maps, target=self.guide, previous=previous)
-        self.grams = Grams(gaussian_gram(maps, self.sigma), labels, target, {})
+        labels, target = (None if part is None else for_spectra(part) for part in (labels, target))
+        self.grams = Grams(for_spectra(gaussian_gram(maps, self.sigma)), labels, target, {})
         for name, gram in (("inputs", self.grams.input), ("targets", target)):
             if gram is not None and not bool(gram.sum().isfinite()):
                 raise ValueError(f"the {name} of the probe hold NaN or infinite values.")
@@ -88,7 +89,8 @@ class Reference:
         """Take rank 0's matrices, at the first use: error signals differ between ranks as running statistics do."""
         if not self._agreed:
             target = None if self.grams.target is None else share.first(self.grams.target)
-            self.grams = self.grams._replace(input=share.first(self.grams.input), target=target)
+            labels = None if self.grams.labels is None else share.first(self.grams.labels)
+            self.grams = self.grams._replace(input=share.first(self.grams.input), labels=labels, target=target)
             self.sigma, self._agreed = share.first(self.sigma), True
 
     @cached_property
@@ -136,18 +138,23 @@ class Measurement:
             raise ValueError(f"{name}: expected one value a sample, ({self.n}, ...), got {tuple(activation.shape)}.")
         maps, rule, reference = as_variables(activation), self._settings.bandwidth, self._reference
         self.sigmas[name] = rule(maps, target=reference.guide, previous=self._previous.get(name))
-        self._layers[name] = gaussian_gram(maps, self.sigmas[name])
+        gram = gaussian_gram(maps, self.sigmas[name])
         how = self._settings.redundancy
-        if how is not None and maps.shape[1] > 1 and bool(self._layers[name].sum().isfinite()):
-            self._redundancy[name] = layer_redundancy(
-                reference.grams.input, maps, rule, self._settings.alpha, how, reference.guide
+        if how is not None and maps.shape[1] > 1:
+            # Not left out where it cannot be had: all processes exchange the same numbers later.
+            fine = bool(gram.sum().isfinite())
+            self._redundancy[name] = (
+                layer_redundancy(reference.grams.input, maps, rule, self._settings.alpha, how, reference.guide)
+                if fine
+                else dict.fromkeys(REDUNDANCY_NAMES, maps.new_full((), torch.nan))
             )
+        self._layers[name] = for_spectra(gram).to(reference.grams.input.device)  # a model in parts: one place for all
         self._progress(1)
 
     def evaluate(self, share: Share) -> dict[tuple[str, str], float]:
         """All quantities by (layer, quantity); a layer that is not finite is left out, with a warning."""
         grams = self._agree_on(share)
-        found = self._reference.entropies | entropies(grams, self._settings, share, self._progress)
+        found = entropies(grams, self._settings, share, self._progress, lambda: self._reference.entropies)
         columns = self._columns(grams, found)
         if self._settings.jackknife:
             for name, error in self._jackknife(grams, share).items():
@@ -166,6 +173,9 @@ class Measurement:
         for name in [name for name, fine in zip(layers, finite, strict=True) if not fine]:
             warnings.warn(f"layer {name!r} has NaN or infinite activations: it is left out this time.", stacklevel=4)
             del layers[name], self.sigmas[name]
+        # Which layers have maps to compare is the same everywhere; what they gave is rank 0's.
+        for values in self._redundancy.values():
+            values |= {name: share.first(values[name].double().reshape(1)).squeeze(0) for name in REDUNDANCY_NAMES}
         return self._reference.grams._replace(layers=layers)
 
     def _columns(self, grams: Grams, found: Mapping[str, Estimate]) -> dict[str, Tensor]:
@@ -186,7 +196,9 @@ class Measurement:
             order = list(grams.layers)
             ends = [(order.index(a), order.index(b)) for a, b in self._gap_pairs(grams)]
             first, second = torch.tensor(ends, dtype=torch.long, device=layer.bits.device).reshape(-1, 2).unbind(1)
-            columns[names.gap[partner]] = columns[name][first] - columns[name][second]
+            gap, squares = names.gap[partner], layer.stderr.square() + both.stderr.square()
+            columns[gap] = columns[name][first] - columns[name][second]
+            columns[f"{gap}_stderr"] = (squares[first] + squares[second]).sqrt()  # the error of X itself cancels
         return columns
 
     def _gap_pairs(self, grams: Grams) -> list[tuple[str, str]]:
@@ -207,8 +219,7 @@ class Measurement:
         parts = []
         for left_out in range(groups):
             part = grams.part((group != left_out).nonzero().squeeze(1))
-            found = own_entropies(part, settings) | entropies(part, settings, share)
-            parts.append(self._columns(part, found))
+            parts.append(self._columns(part, entropies(part, settings, share)))
         names = [name for name in parts[0] if not name.endswith("_stderr")]
         return {name: jackknife_error(torch.stack([part[name] for part in parts])) for name in names}
 

@@ -58,7 +58,8 @@ class _RenyiMetric(Metric):
         if len(set(sizes)) > 1:
             raise ValueError(f"expected as many samples of each variable, got {' and '.join(map(str, sizes))}.")
         # Each batch of each process has a generator of its own: no state to save, no draw from the global one.
-        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        together = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = torch.distributed.get_rank() if together else 0
         generator = torch.Generator().manual_seed(hash((self.seed, rank, self._update_count)) % 2**63)
         tickets = torch.rand(sizes[0], generator=generator).to(values[0].device)
         for name, value in zip(self._variables, (tickets, *values), strict=True):

@@ -23,9 +23,21 @@ __all__ = [
 ]
 
 
+# What layer_redundancy() gives.
+REDUNDANCY_NAMES = (
+    "redundancy_synergy",
+    "redundancy_synergy_stderr",
+    "non_redundant",
+    "non_redundant_stderr",
+    "total_correlation",
+)
+
+
 @dataclass(frozen=True)
 class Redundancy:
     """How redundancy and synergy are sampled: all pairs of 512 maps would take minutes.
+
+    Bandwidths are those of the moment, also under a rule that freezes or smooths the layer's.
 
     Args:
         pairs: of feature maps, at most; the same ones at every measurement.

@@ -162,6 +162,8 @@ class InformationPlane:
         if len(errors) < 2:
             raise ValueError(f"error signals are compared with each other, and there is only {', '.join(errors)}.")
         *others, last = errors
+        if not bool(errors[last].isfinite().all()):
+            raise ValueError(f"the error signal of layer {last!r} has NaN or infinite values.")
         measurement = self.start(errors[last], None, probe, pairs, ERRORS)
         for layer in others:
             measurement.add(layer, errors[layer])
@@ -180,6 +182,10 @@ class InformationPlane:
             ]
         self.history.extend(rows)
         return rows
+
+    def forget(self) -> None:
+        """Drop history and bandwidths, for a run from scratch."""
+        self.history, self._sigmas = [], {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the history as CSV, all of it or, should the program die, what was there before."""

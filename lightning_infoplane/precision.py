@@ -8,12 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["full_float32", "seeded_part", "symmetric_product", "upcast", "widest_float"]
+__all__ = ["for_spectra", "full_float32", "seeded_part", "symmetric_product", "upcast", "widest_float"]
 
 
 def widest_float(device: torch.device) -> torch.dtype:
     """Float64, or float32 on the devices that have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def for_spectra(matrix: Tensor) -> Tensor:
+    """The matrix where spectra can be computed: Apple's GPUs have neither eigenvalues nor float64, the CPU has."""
+    return matrix.cpu() if matrix.device.type == "mps" else matrix
 
 
 def symmetric_product(rows: Tensor) -> Tensor:

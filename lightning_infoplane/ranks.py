@@ -13,9 +13,13 @@ __all__ = ["agree", "share_over_ranks"]
 Result = TypeVar("Result")
 
 
-def share_over_ranks() -> Share:
-    """This process's part of the spectral work; everything where there is one process."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+def share_over_ranks(world_size: int | None = None) -> Share:
+    """This process's part of the spectral work; everything where there is one process.
+
+    Args:
+        world_size: of the Trainer. One that trains alone inside a larger process group shares nothing.
+    """
+    if world_size == 1 or not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return Share()
 
     def first(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.entropy import Estimate, Solver, spectral_entropy
-from lightning_infoplane.precision import full_float32
+from lightning_infoplane.precision import for_spectra, full_float32
 
 __all__ = ["Lanczos", "Leading"]
 
@@ -74,7 +74,7 @@ class Lanczos(Solver):
 
     def _quadrature(self, gram: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes and weights ``(..., probes, steps)`` of the Gauss rule each vector defines."""
-        n = gram.shape[-1]
+        gram, n = for_spectra(gram), gram.shape[-1]
         signs = torch.randint(0, 2, (n, self.probes), generator=torch.Generator().manual_seed(self.seed))
         vector = (2 * signs - 1).to(gram) / n**0.5
         vector = vector.expand(*gram.shape[:-2], n, self.probes)
@@ -154,7 +154,7 @@ class Leading(Solver):
 
     def _leading(self, gram: Tensor) -> Tensor:
         """The ``rank`` largest eigenvalues, descending, by block subspace iteration and Rayleigh-Ritz."""
-        n = gram.shape[-1]
+        gram, n = for_spectra(gram), gram.shape[-1]
         width = min(n, self.rank + 10)  # ten more than asked: the last ones converge slowest
         start = torch.randn(n, width, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64)
         block = start.to(gram).expand(*gram.shape[:-2], n, width)

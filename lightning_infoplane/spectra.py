@@ -85,11 +85,16 @@ class Grams(NamedTuple):
 
 
 def entropies(
-    grams: Grams, settings: Settings, share: Share, progress: Callable[[int], object] = lambda layers: None
+    grams: Grams,
+    settings: Settings,
+    share: Share,
+    progress: Callable[[int], object] = lambda layers: None,
+    own: Callable[[], dict[str, Estimate]] | None = None,
 ) -> dict[str, Estimate]:
-    """Entropies of the layers T, ``(layers,)`` each, by what they are joint with.
+    """Entropies of the layers T, ``(layers,)`` each, by what they are joint with, and of X and Y themselves.
 
-    Keys: ``"T"``; ``"TX"``, ``"TY"``; ``"TX0"``, ``"TY0"``, ``"TX1"``, … with the samples of X or Y shuffled.
+    Keys: ``"T"``; ``"TX"``, ``"TY"``; ``"TX0"``, ``"TY0"``, ``"TX1"``, … with the samples of X or Y shuffled;
+    ``"X"``, ``"Y"``, scalars, which ``own`` gives where they are known already.
 
     Raises:
         RuntimeError: on every process, if a spectrum fails on one.
@@ -100,6 +105,7 @@ def entropies(
     estimates = torch.zeros(2, len(names), len(terms), dtype=widest_float(device), device=device)
     mine, failure = slice(share.rank, None, share.world_size), None
     try:
+        alone = own() if own is not None else own_entropies(grams, settings)
         step = max(1, _BATCH_BYTES // (8 * grams.input.numel()))
         for first in range(0, len(names[mine]), step):
             stack = torch.stack([grams.layers[name] for name in names[mine][first : first + step]])
@@ -107,11 +113,12 @@ def entropies(
             estimates[:, mine][:, first : first + step] = torch.stack(columns, -1)
             progress(len(stack))
     except (RuntimeError, ValueError) as error:  # no memory, a kernel that is none: the others must hear of it
-        failure, estimates = error, estimates.new_full((2, max(1, len(names)), len(terms)), torch.nan)
+        failure = error
+    failures = share.total(torch.tensor([float(failure is not None)], device=device))
     estimates = share.total(estimates)
-    if failure or not bool(estimates.isfinite().all()):
+    if failures > 0 or not bool(estimates.isfinite().all()):
         raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
-    return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)}
+    return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)} | alone
 
 
 def _joint(stack: Tensor, grams: Grams, term: str, settings: Settings) -> Estimate:

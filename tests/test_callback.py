@@ -17,6 +17,7 @@ from lightning_infoplane import (
     AtEpochs,
     Fixed,
     InformationPlane,
+    Lanczos,
     LogSpacedEpochs,
     MatrixRenyiCallback,
     MedianDistance,
@@ -547,3 +548,19 @@ def test_a_probe_object_is_taken_as_it_is(tmp_path: Path) -> None:
     fit(tmp_path, pair)
     fit(tmp_path, held)
     assert pair.history == held.history
+
+
+def test_error_signals_that_fail_leave_the_rest(tmp_path: Path) -> None:
+    with said() as messages:
+        fit(tmp_path, measured := callback(error_signals=True, loss_fn=lambda *_: None, raise_on_error=False))
+    assert any("measurement of error signals after epoch 0 failed" in message for message in messages)
+    assert moments(measured) == [(0, 0), (1, 3), (2, 7)]
+    assert not [row for row in measured.history if "error" in row.quantity]
+
+
+def test_gaps_of_an_approximate_solver_carry_its_error(tmp_path: Path) -> None:
+    fit(tmp_path, measured := callback(solver=Lanczos(steps=8, probes=8)), max_epochs=1)
+    value = {row.quantity: row.value for row in measured.history if row.layer == "conv1-to-conv2"}
+    assert value["DPI_XT_stderr"] > 0
+    (violations,) = {row.value for row in measured.history if row.quantity == "DPI_XT_violations"}
+    assert violations == float(value["DPI_XT"] < -2 * value["DPI_XT_stderr"])

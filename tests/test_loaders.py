@@ -246,3 +246,17 @@ def test_a_module_without_forward_can_be_measured_by_forward_fn(tmp_path: Path) 
     measured = callback(forward_fn=TinyCNN.forward)
     fit(tmp_path, measured, model=NoForward)
     assert len(moments(measured)) == 3
+
+
+def test_validation_data_come_as_in_validation(tmp_path: Path) -> None:
+    """Hooks often augment when ``trainer.training``; a probe from validation data is none of that."""
+
+    class Augmenting(TinyCNN):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            x, y = batch
+            return (0 * x if self.trainer.training else x), y
+
+    done = fit(tmp_path, measured := callback(), model=Augmenting, max_epochs=1)
+    h_x = [row.value for row in measured.history if row.quantity == "H_X"]
+    assert min(h_x) > 0.5
+    assert done.state.finished

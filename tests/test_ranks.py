@@ -57,6 +57,15 @@ def test_the_probe_is_that_of_rank_0(tmp_path: Path, single: dict[str, Any]) -> 
     assert sorted({row[1] for row in first["history"]}) == [0, 2, 5]
 
 
+def test_ranks_that_differ_in_everything_report_rank_0(tmp_path: Path) -> None:
+    """Probes drawn apart, running statistics apart: also what is not a spectrum is rank 0's."""
+    (first, second), _ = run(tmp_path, "differing")
+    assert first["probe"] == second["probe"]
+    assert first["history"] == second["history"]
+    assert first["metrics"] == second["metrics"]
+    assert {key.split("/")[0] for key in first["metrics"]} >= {"redundancy_synergy", "I_error", "DPI_XT_stderr"}
+
+
 def test_batch_norm_differs_between_ranks_and_values_do_not(tmp_path: Path) -> None:
     (first, second), _ = run(tmp_path, "norm")
     assert first["history"] == second["history"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_utilities.core.imports import RequirementCache
-from networks import callback, fit, images, loader, moments, said
+from networks import TinyCNN, callback, fit, images, loader, moments, said
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -181,3 +181,25 @@ def test_pictures_of_a_resumed_run_show_all_of_it(tmp_path: Path) -> None:
     checkpoint = interrupted(tmp_path, 8, callback(layers="conv1", figures=True))
     resumed(tmp_path, checkpoint, callback(layers="conv2", figures=True))
     assert (tmp_path / "infoplane-plane.png").exists()
+
+
+def test_the_chain_of_a_resumed_run_is_the_one_it_began_with(tmp_path: Path) -> None:
+    class Killing(TinyCNN):
+        """Its second layer dies in the first epoch: a search on the trained network would find nothing there."""
+
+        def on_train_epoch_end(self) -> None:
+            with torch.no_grad():
+                self.conv2.weight.zero_()
+                self.conv2.bias.zero_()
+
+    fit(tmp_path / "whole", whole := callback(), model=Killing, max_epochs=4)
+    checkpoint = interrupted(tmp_path / "killed", 8, callback(), model=Killing)
+    resumed(tmp_path / "killed", checkpoint, again := callback(), model=Killing)
+    assert again.markov_pairs == whole.markov_pairs == [("conv1", "conv2")]
+    assert again.history == whole.history
+
+
+def test_a_second_run_from_scratch_has_no_past(tmp_path: Path) -> None:
+    fit(tmp_path / "first", measured := callback(), max_epochs=2)
+    fit(tmp_path / "second", measured, train=loader(images(96, seed=3)), val=loader(images(80, seed=4)), max_epochs=1)
+    assert moments(measured) == [(0, 0), (1, 5)]

@@ -4,6 +4,7 @@ Each rank writes what it ended with as JSON into the folder.
 """
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -70,7 +71,7 @@ class Report(lp.Callback):
 def main(scenario: str, strategy: str, folder: Path) -> None:
     torch.set_num_threads(1)
     options: dict[str, Any] = {"raise_on_error": scenario != "failure"}
-    model = {"failure": FailsOnRank1, "norm": Norm, "absent": Norm}.get(scenario, TinyCNN)
+    model = {"failure": FailsOnRank1, "norm": Norm, "absent": Norm, "differing": Norm}.get(scenario, TinyCNN)
     watchers: list[lp.Callback] = []
     if scenario == "monitors":
         watchers = [
@@ -79,6 +80,10 @@ def main(scenario: str, strategy: str, folder: Path) -> None:
         ]
     if scenario == "both":
         options |= {"probe_from": ("train", "val"), "error_signals": True}
+    if scenario == "differing":
+        # What a script draws without a seed differs between the ranks that run it.
+        drawn = images(32, seed=os.getpid() % 1000)
+        options |= {"probe": drawn.tensors, "redundancy": True, "error_signals": True, "jackknife": 2}
     if scenario == "steps":
         options |= {"every_n_train_steps": 3}
     guests = [] if scenario == "absent" else [callback(**options), Report(folder)]
@@ -92,6 +97,8 @@ def main(scenario: str, strategy: str, folder: Path) -> None:
         logger=False,
         enable_checkpointing=bool(watchers),
         use_distributed_sampler=False,
+        # Validation would give the ranks the same running statistics.
+        limit_val_batches=0 if scenario == "differing" else 1.0,
     )
     torch.manual_seed(0)
     network = model()
