@@ -131,6 +131,7 @@ class Measurement:
         self._pairs, self._progress = pairs, progress
         self._layers: dict[str, Tensor] = {}
         self._redundancy: dict[str, dict[str, Tensor]] = {}
+        self.without_pairs: list[str] = []  # layers of one variable, where redundancy was asked for
 
     def add(self, name: str, activation: Tensor) -> None:
         """Reduce a layer's activation ``(n, ...)`` to its Gram matrix; nothing else of it is kept."""
@@ -140,6 +141,8 @@ class Measurement:
         self.sigmas[name] = rule(maps, target=reference.guide, previous=self._previous.get(name))
         gram = gaussian_gram(maps, self.sigmas[name])
         how = self._settings.redundancy
+        if how is not None and maps.shape[1] == 1:
+            self.without_pairs.append(name)
         if how is not None and maps.shape[1] > 1:
             # Not left out where it cannot be had: all processes exchange the same numbers later.
             fine = bool(gram.sum().isfinite())

@@ -188,6 +188,8 @@ def observe(
         if held:
             measurement.add(layer, torch.cat(held).to(probe.x.device))
             held.clear()
+    for layer in measurement.without_pairs:
+        notice(f"{layer} pairs", f"layer {layer!r} has one feature map and so no pairs: its redundancy is left out.")
     for layer in layers.keys() - waiting.keys():
         notice(layer, f"layer {layer!r} was not called in the probe's forward pass and is left out.")
     return measurement

@@ -17,10 +17,12 @@ from lightning_infoplane import (
     InformationPlane,
     MatrixRenyiCallback,
     MedianDistance,
+    Probe,
     Redundancy,
     class_gram,
     gram,
     map_pairs,
+    measure,
     pair_information,
     renyi_entropy,
     total_correlation,
@@ -295,3 +297,12 @@ def test_the_same_pairs_and_samples_at_every_epoch() -> None:
         plane.measure(normal(40, 2), None, {"conv": MANY}, epoch)
     first, second = ([row.value for row in plane.history if row.epoch == epoch] for epoch in range(2))
     assert first == second
+
+
+def test_a_layer_of_one_map_is_left_out_with_a_sentence() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3), torch.nn.ReLU(), torch.nn.Conv2d(1, 2, 3))
+    plane = InformationPlane(redundancy=Redundancy(pairs=1, samples=16))
+    probe = Probe(torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    with pytest.warns(UserWarning, match="layer '0' has one feature map and so no pairs"):
+        rows = measure(net, probe, plane=plane)
+    assert {row.layer for row in rows if row.quantity == "redundancy_synergy"} == {"2"}
