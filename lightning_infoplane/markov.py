@@ -9,7 +9,6 @@ x, everything b knows came through a.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from lightning_infoplane.capture import first_tensor, hold, intercept, isolated_rng, replace_tensors, undisturbed
 from lightning_infoplane.probe import Probe
 
-__all__ = ["Chain", "consecutive_pairs", "covering_pairs", "find_backward_pairs", "find_chain", "find_chains"]
+__all__ = ["Chain", "covering_pairs", "find_backward_pairs", "find_chain", "find_chains"]
 
 # Relative to the largest value: kernels that sum in another order must not look like a dependence.
 _TOLERANCE = 1e-5
@@ -242,16 +241,6 @@ def covering_pairs(layers: Sequence[str], screened: frozenset[tuple[str, str]]) 
         for b in layers
         if (a, b) in screened and not any((a, c) in screened and (c, b) in screened for c in layers)
     ]
-
-
-def consecutive_pairs(layers: Sequence[str]) -> list[tuple[str, str]]:
-    """Each layer with the next, whether or not it screens it.
-
-    Example:
-        >>> consecutive_pairs(["stem", "block", "head"])
-        [('stem', 'block'), ('block', 'head')]
-    """
-    return list(pairwise(layers))
 
 
 def _same(a: Tensor, b: Tensor | None) -> bool:

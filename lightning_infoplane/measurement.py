@@ -147,7 +147,9 @@ class Measurement:
             # Not left out where it cannot be had: all processes exchange the same numbers later.
             fine = bool(gram.sum().isfinite())
             self._redundancy[name] = (
-                layer_redundancy(reference.grams.input, maps, rule, self._settings.alpha, how, reference.guide)
+                layer_redundancy(
+                    reference.grams.input, for_spectra(maps), rule, self._settings.alpha, how, reference.guide
+                )
                 if fine
                 else dict.fromkeys(REDUNDANCY_NAMES, maps.new_full((), torch.nan))
             )
@@ -178,7 +180,9 @@ class Measurement:
             del layers[name], self.sigmas[name]
         # Which layers have maps to compare is the same everywhere; what they gave is rank 0's.
         for values in self._redundancy.values():
-            values |= {name: share.first(values[name].double().reshape(1)).squeeze(0) for name in REDUNDANCY_NAMES}
+            values |= {
+                name: share.first(for_spectra(values[name]).double().reshape(1)).squeeze(0) for name in REDUNDANCY_NAMES
+            }
         return self._reference.grams._replace(layers=layers)
 
     def _columns(self, grams: Grams, found: Mapping[str, Estimate]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from properties import assert_leaves_random_state, normal
 from torch import Tensor, nn
 
 from lightning_infoplane.capture import LayerSpec, select_layers
-from lightning_infoplane.markov import Chain, consecutive_pairs, covering_pairs, find_backward_pairs, find_chain
+from lightning_infoplane.markov import Chain, covering_pairs, find_backward_pairs, find_chain
 
 Graph = Mapping[str, tuple[str, ...]]
 Pairs = list[tuple[str, str]]
@@ -699,11 +699,6 @@ def test_no_pairs_in_words() -> None:
     assert Chain(("a", "b"), frozenset(), ("c",)).describe() == (
         "no layer screens another: the inequality implies nothing\nc: random, left out"
     )
-
-
-def test_consecutive_pairs_ask_nobody() -> None:
-    assert consecutive_pairs(["a", "b", "c"]) == [("a", "b"), ("b", "c")]
-    assert consecutive_pairs(["a"]) == []
 
 
 # ------------------------------------------------------------------------------------------ the covering relation
