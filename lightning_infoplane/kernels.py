@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.precision import symmetric_product, upcast, widest_float
+from lightning_infoplane.precision import map_slices, symmetric_product, upcast, widest_float
 
 __all__ = ["as_maps", "class_gram", "feature_map_gram", "gaussian_gram", "gram", "map_grams"]
-
-# Bytes of one scaled copy of a slice of the maps. On a CPU it should stay in the cache and below what malloc returns
-# to the system at once: 8 MB is a fifth faster than 32. Accelerators want larger products.
-_CHUNK_BYTES = {"cpu": 2**23}
-_LARGE_CHUNK_BYTES = 2**27
 
 
 def gram(samples: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
@@ -191,14 +186,10 @@ def _centred_product(maps: Tensor, weight: Tensor) -> Tensor:
     Centring first is what keeps float32 alive: distances are differences of these products, and a mean
     a hundred times the spread would cancel every digit.
     """
-    n, channels, size = maps.shape[-3:]
-    batch = maps.shape[:-3].numel()
-    chunk = _CHUNK_BYTES.get(maps.device.type, _LARGE_CHUNK_BYTES)
-    step = max(1, chunk // max(1, 4 * batch * n * size))
     product: Tensor | None = None
-    for first in range(0, channels, step):
-        part = maps[..., first : first + step, :]
-        scale = weight[..., first : first + step].unsqueeze(-1).expand(*part.shape[:-3], -1, size)
+    for some in map_slices(maps):
+        part = maps[..., some, :]
+        scale = weight[..., some].unsqueeze(-1).expand(*part.shape[:-3], -1, part.shape[-1])
         flat, scale = upcast(part.flatten(-2)), scale.flatten(-2).unsqueeze(-2)
         # One pass over the slice: x·w - mean(x)·w.
         scaled = torch.addcmul(-flat.mean(-2, keepdim=True) * scale, flat, scale)

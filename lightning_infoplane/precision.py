@@ -1,4 +1,4 @@
-"""Numerics shared by the kernels: dtypes, full-precision products and a seeded part of the samples."""
+"""Numerics shared by the kernels: dtypes, slices, full-precision products and a seeded order of the samples."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,7 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["for_spectra", "full_float32", "seeded_part", "symmetric_product", "upcast", "widest_float"]
+__all__ = [
+    "for_spectra",
+    "full_float32",
+    "map_slices",
+    "seeded_order",
+    "seeded_part",
+    "symmetric_product",
+    "upcast",
+    "widest_float",
+]
+
+# Bytes of float32 that are worked on at a time. On a CPU they should stay in the cache and below what malloc returns
+# to the system at once: 4 MB is a fifth faster than 16. Accelerators want larger products.
+_SLICE_BYTES = {"cpu": 2**22}
+_LARGE_SLICE_BYTES = 2**27
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -67,7 +81,18 @@ def _swap_precision(backend: Any, value: str) -> str:  # noqa: ANN401 - a module
     return before
 
 
+def map_slices(maps: Tensor) -> Iterator[slice]:
+    """The axis of maps of ``(..., n, C, d)`` cut into slices that are worked on fastest, one map at least."""
+    channels, bytes_a_map = maps.shape[-2], 4 * maps.shape[:-2].numel() * maps.shape[-1]
+    step = max(1, _SLICE_BYTES.get(maps.device.type, _LARGE_SLICE_BYTES) // max(1, bytes_a_map))
+    return (slice(first, first + step) for first in range(0, channels, step))
+
+
+def seeded_order(n: int, device: torch.device) -> Tensor:
+    """Indices ``(n,)`` of samples in random order: the same at every call, whatever the global RNG does."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(n)).to(device)
+
+
 def seeded_part(n: int, size: int, device: torch.device) -> Tensor:
-    """Indices ``(size,)`` of a part of n samples: the same at every call, whatever the global RNG does."""
-    generator = torch.Generator().manual_seed(n)
-    return torch.randperm(n, generator=generator)[:size].sort().values.to(device)
+    """Indices ``(size,)`` of a part of n samples, ascending: the first of their seeded order."""
+    return seeded_order(n, device)[:size].sort().values

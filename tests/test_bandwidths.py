@@ -157,12 +157,53 @@ def test_repeated_samples_do_not_move_the_median(times: int) -> None:
     torch.testing.assert_close(MedianDistance()(maps.repeat(times, 1, 1)), MedianDistance()(maps))
 
 
-def test_the_median_of_a_part_of_the_samples_is_close_and_always_the_same() -> None:
-    maps = normal(600, 8, 4, dtype=torch.float32)
-    part, whole = MedianDistance()(maps), MedianDistance(samples=600)(maps)
-    assert torch.equal(part, MedianDistance()(maps))
-    torch.testing.assert_close(part, whole, rtol=0.05, atol=0)
-    assert not torch.equal(part, whole)
+def many_maps(n: int = 600, channels: int = 8) -> Tensor:
+    """More than the median looks at pair by pair."""
+    return normal(n, channels, 4, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(("n", "channels"), [(75, 64), (130, 32), (513, 4), (600, 8), (1500, 2)])
+def test_the_median_between_groups_is_close_to_that_of_all_pairs_and_always_the_same(n: int, channels: int) -> None:
+    maps = many_maps(n, channels)
+    some, whole = MedianDistance()(maps), MedianDistance(samples=n)(maps)
+    assert torch.equal(some, MedianDistance()(maps))
+    assert not torch.equal(some, whole)
+    torch.testing.assert_close(some, whole, rtol=0.12, atol=0)  # of a single map: four standard errors
+    assert float((some / whole - 1).square().mean().sqrt()) < 0.03
+
+
+def test_the_median_of_a_part_of_the_samples_is_that_of_all_its_pairs() -> None:
+    part = MedianDistance(samples=40)(many_maps())
+    chosen = many_maps()[torch.randperm(600, generator=torch.Generator().manual_seed(600))[:40]]
+    torch.testing.assert_close(part, MedianDistance()(chosen))
+
+
+def test_a_map_that_differs_for_a_single_sample_is_not_dead() -> None:
+    maps = many_maps()
+    maps[:, 3] = 0
+    assert float(MedianDistance()(maps)[3]) == 0
+    for sample in (0, 1, 299, 599):
+        once = maps.clone()
+        once[sample, 3] = 5
+        assert_bits(MedianDistance()(once)[3], 8**0.5 * 5 * 4**0.5, FLOAT32_BITS)  # √C times the only distance there is
+
+
+def test_the_median_between_groups_ignores_where_the_data_lie_and_follows_their_scale() -> None:
+    maps = many_maps()
+    sigma = MedianDistance()(maps)
+    torch.testing.assert_close(MedianDistance()(maps + 100), sigma, rtol=1e-4, atol=0)
+    torch.testing.assert_close(MedianDistance()(3 * maps), 3 * sigma)
+
+
+def test_the_median_between_groups_of_several_networks_at_once() -> None:
+    maps = torch.stack([many_maps(), 2 * many_maps() + 1])
+    torch.testing.assert_close(MedianDistance()(maps), torch.stack([MedianDistance()(each) for each in maps]))
+
+
+def test_the_median_between_groups_in_slices_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = MedianDistance()(many_maps())
+    monkeypatch.setattr("lightning_infoplane.precision._SLICE_BYTES", {"cpu": 4 * 600 * 4 * 3})  # three at a time
+    torch.testing.assert_close(MedianDistance()(many_maps()), whole)
 
 
 def test_median_and_channel_order() -> None:

@@ -105,7 +105,7 @@ def test_memory_stays_at_n_squared() -> None:
 def test_slices_of_maps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = normal(20, 7, 3)
     whole = feature_map_gram(layer)
-    monkeypatch.setattr("lightning_infoplane.kernels._CHUNK_BYTES", {"cpu": 4 * 20 * 3 * 2})  # two maps at a time
+    monkeypatch.setattr("lightning_infoplane.precision._SLICE_BYTES", {"cpu": 4 * 20 * 3 * 2})  # two maps at a time
     assert_same_gram(feature_map_gram(layer), whole)
 
 
