@@ -169,11 +169,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         for module, held in zip(modules, registered, strict=True):
             module._buffers.clear()
             module._buffers.update(held)
-        for buffer, before in zip(buffers, saved, strict=True):
-            # By value: writes through .data leave no other trace, and writing what is already there would
-            # break the backward pass of a graph that is still alive.
-            if not torch.equal(buffer, before):
-                with torch.no_grad():
+        # By value: writes through .data leave no other trace, and writing what is already there would break the
+        # backward pass of a graph that is still alive. All in one look, for which the host waits once.
+        where = buffers[0].device if buffers else None
+        changed = [buffer.ne(before).any().to(where) for buffer, before in zip(buffers, saved, strict=True)]
+        differ = torch.stack(changed).tolist() if changed else []
+        with torch.no_grad():
+            for buffer, before, differs in zip(buffers, saved, differ, strict=True):
+                if differs:
                     buffer.copy_(before)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_infoplane.precision import for_spectra, full_float32, widest_float
+from lightning_infoplane.precision import for_spectra, full_float32, spectrum_float, widest_float
 
 __all__ = [
     "Eigenvalues",
@@ -22,6 +22,7 @@ __all__ = [
     "Solver",
     "check_alpha",
     "check_grams",
+    "checked_entropy",
     "class_block_spectrum",
     "joint_gram",
     "normalize_trace",
@@ -71,7 +72,7 @@ def renyi_entropy(gram: Tensor, alpha: float = 1.01, solver: "Solver | None" = N
     """
     check_alpha(alpha)
     check_grams(alpha, gram=gram)
-    return (solver or Eigenvalues())(gram, alpha)
+    return checked_entropy(solver or Eigenvalues(), gram, alpha)
 
 
 def joint_gram(*grams: Tensor) -> Tensor:
@@ -151,7 +152,7 @@ def class_block_spectrum(gram: Tensor, labels: Tensor, dtype: torch.dtype | None
     Args:
         gram: ``(..., n, n)``, trace one.
         labels: ``(n,)`` integer classes.
-        dtype: of the spectrum; ``None`` takes float64 where the device has it.
+        dtype: of the spectrum; ``None`` takes float64, float32 on GPUs that are slow at it.
 
     Returns:
         ``(..., m)`` eigenvalues with sum one: the n of the joint and, where blocks are padded, further zeros.
@@ -171,19 +172,22 @@ def class_block_spectrum(gram: Tensor, labels: Tensor, dtype: torch.dtype | None
             f"labels: expected {gram.shape[-1]} integer classes, one a sample of the Gram matrix, got "
             f"{tuple(labels.shape)} of {labels.dtype}. For continuous targets call joint_gram(a, gram(targets))."
         )
-    gram, labels = for_spectra(gram), for_spectra(labels)
-    dtype = dtype or widest_float(gram.device)
+    # The layout of the blocks is worked out on the CPU, where asking for the largest class makes nobody wait.
+    gram, labels = for_spectra(gram), labels.cpu()
+    dtype = dtype or spectrum_float(gram.device)
     _, member, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     classes, largest = counts.shape[0], int(counts.max())
     if classes * largest**2 > len(labels) ** 2:
-        whole: Tensor = torch.linalg.eigvalsh((gram * (labels.unsqueeze(-1) == labels)).to(dtype))
+        same = (labels.unsqueeze(-1) == labels).to(gram.device)
+        whole: Tensor = torch.linalg.eigvalsh((gram * same).to(dtype))
         return whole
     order = member.argsort(stable=True)
-    within = torch.arange(len(labels), device=labels.device) - (counts.cumsum(0) - counts)[member[order]]
+    within = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[member[order]]
     # Row b holds the samples of class b; the padding points at sample 0 and is zeroed below.
     index = labels.new_zeros((classes, largest), dtype=torch.long)
     index[member[order], within] = order
-    real = torch.arange(largest, device=labels.device) < counts.unsqueeze(-1)
+    real = (torch.arange(largest) < counts.unsqueeze(-1)).to(gram.device)
+    index = index.to(gram.device)
     blocks = gram[..., index.unsqueeze(-1), index.unsqueeze(-2)]
     blocks = blocks * (real.unsqueeze(-1) & real.unsqueeze(-2))
     eigenvalues: Tensor = torch.linalg.eigvalsh(blocks.to(dtype))
@@ -195,7 +199,8 @@ class Solver(ABC):
     """A way from trace-one Gram matrices ``(..., n, n)`` and an order α to bits ``(...)``.
 
     A new solver is a frozen dataclass with ``__call__``; one that is not exact says how far off it is by
-    overriding :meth:`estimate`.
+    overriding :meth:`estimate`. What it cannot compute is NaN: to raise an error it would have to look at the
+    numbers, and the host to wait for the device at every call.
     """
 
     @abstractmethod
@@ -209,7 +214,8 @@ class Solver(ABC):
 
     def with_classes(self, gram: Tensor, labels: Tensor, alpha: float) -> Estimate:
         """Entropies of the joint with the class kernel of ``labels (n,)``."""
-        return self.estimate(normalize_trace(gram * (labels.unsqueeze(-1) == labels)), alpha)
+        same = (labels.unsqueeze(-1) == labels).to(gram.device)
+        return self.estimate(normalize_trace(gram * same), alpha)
 
 
 @dataclass(frozen=True)
@@ -220,7 +226,8 @@ class Eigenvalues(Solver):
         \quad \operatorname{tr} A^4 = \lVert A^2\rVert_F^2
 
     Args:
-        dtype: of the spectrum; ``None`` takes float64 where the device has it. Float32 costs about 2e-5 bits.
+        dtype: of the spectrum. ``None`` takes float64, but float32 on NVIDIA's GPUs that are slow at float64 (all
+            but P100, V100, A100, H100 and B200). Float32 costs about 2e-5 bits.
 
     Source: the definition.
 
@@ -232,13 +239,13 @@ class Eigenvalues(Solver):
     dtype: torch.dtype | None = None
 
     def __call__(self, gram: Tensor, alpha: float) -> Tensor:
-        """Entropies in bits."""
+        """Entropies in bits; NaN where an eigenvalue is more negative than rounding explains."""
         gram = for_spectra(gram)
-        matrix = gram.to(self.dtype or widest_float(gram.device))
+        matrix = gram.to(self.dtype or spectrum_float(gram.device))
         if alpha not in _CLOSED_FORMS:
             eigenvalues = torch.linalg.eigvalsh(matrix)
-            _check_spectrum(eigenvalues, max(gram.dtype, matrix.dtype, key=_tolerance))
-            return spectral_entropy(eigenvalues, alpha)
+            tolerance = max(_tolerance(gram.dtype), _tolerance(matrix.dtype))
+            return spectral_entropy(eigenvalues, alpha).masked_fill(eigenvalues.amin(-1) < -tolerance, torch.nan)
         with full_float32(gram.device):
             power = matrix if alpha == 2 else matrix @ matrix
             trace = (power * (matrix if alpha == 3 else power)).sum((-2, -1))
@@ -301,6 +308,15 @@ def check_grams(alpha: float, **grams: Tensor) -> None:
             shift = tolerance * torch.eye(matrix.shape[-1], dtype=fine.dtype, device=fine.device)
             if bool(torch.linalg.cholesky_ex(fine + shift).info.any()):
                 _check_spectrum(torch.linalg.eigvalsh(fine), matrix.dtype)
+
+
+def checked_entropy(solver: Solver, gram: Tensor, alpha: float) -> Tensor:
+    """Entropies ``(...)`` of matrices from outside: a ``ValueError`` where their spectrum is none. A host sync."""
+    bits = solver(gram, alpha)
+    if bool(bits.detach().isnan().any()):
+        matrix = for_spectra(gram.detach())
+        _check_spectrum(torch.linalg.eigvalsh(matrix.to(widest_float(matrix.device))), gram.dtype)
+    return bits
 
 
 def _check_spectrum(eigenvalues: Tensor, dtype: torch.dtype) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_infoplane.entropy import Eigenvalues, Solver, check_alpha, check_grams, joint_gram
+from lightning_infoplane.entropy import Eigenvalues, Solver, check_alpha, check_grams, checked_entropy, joint_gram
 
 __all__ = [
     "PermutationTest",
@@ -294,7 +294,7 @@ def _entropies(alpha: float, solver: Solver | None, **grams: Tensor) -> Callable
     check_alpha(alpha)
     check_grams(alpha, **grams)
     solve = solver or Eigenvalues()
-    return lambda *factors: solve(joint_gram(*factors), alpha)
+    return lambda *factors: checked_entropy(solve, joint_gram(*factors), alpha)
 
 
 def _parts_and_whole(

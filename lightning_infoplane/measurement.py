@@ -15,7 +15,7 @@ from lightning_infoplane.entropy import Estimate
 from lightning_infoplane.information import jackknife_error, p_value, shared_bits
 from lightning_infoplane.kernels import as_maps, class_gram, gaussian_gram
 from lightning_infoplane.pairs import REDUNDANCY_NAMES, layer_redundancy
-from lightning_infoplane.precision import for_spectra, upcast
+from lightning_infoplane.precision import for_spectra, upcast, widest_float
 from lightning_infoplane.spectra import Grams, Settings, Share, entropies, own_entropies
 
 __all__ = ["ERRORS", "FORWARD", "Measurement", "Names", "Reference"]
@@ -77,9 +77,9 @@ class Reference:
         maps = as_variables(inputs)
         self.guide: Tensor | None = None
         if settings.bandwidth.needs_target:  # made only for such rules: it is as large as any other matrix
-            self.guide = target if labels is None else class_gram(labels)
+            self.guide = target if labels is None else class_gram(labels.to(inputs.device))
         self.sigma = settings.bandwidth(maps, target=self.guide, previous=previous)
-        labels, target = (None if part is None else for_spectra(part) for part in (labels, target))
+        target = None if target is None else for_spectra(target)
         self.grams = Grams(for_spectra(gaussian_gram(maps, self.sigma)), labels, target, {})
         for name, gram in (("inputs", self.grams.input), ("targets", target)):
             if gram is not None and not bool(gram.sum().isfinite()):
@@ -89,7 +89,9 @@ class Reference:
         """Take rank 0's matrices, at the first use: error signals differ between ranks as running statistics do."""
         if not self._agreed:
             target = None if self.grams.target is None else share.first(self.grams.target)
-            labels = None if self.grams.labels is None else share.first(self.grams.labels)
+            labels = self.grams.labels
+            if labels is not None:  # over the device: some process groups exchange nothing else
+                labels = share.first(labels.to(self.grams.input.device)).cpu()
             self.grams = self.grams._replace(input=share.first(self.grams.input), labels=labels, target=target)
             self.sigma, self._agreed = share.first(self.sigma), True
 
@@ -106,7 +108,7 @@ class Reference:
         if not values.is_floating_point() and values.numel() == self.n:
             labels = values.flatten().long()
             if rule is None:
-                return labels, None
+                return labels.cpu(), None
             values = torch.nn.functional.one_hot(torch.unique(labels, return_inverse=True)[1])
         maps = as_variables(values.flatten(1) if values.ndim > 2 else values)
         return None, gaussian_gram(maps, (rule or MedianDistance())(maps))
@@ -131,6 +133,7 @@ class Measurement:
         self._pairs, self._progress = pairs, progress
         self._layers: dict[str, Tensor] = {}
         self._redundancy: dict[str, dict[str, Tensor]] = {}
+        self._told: dict[tuple[str, str], float] = {}  # what is known before the spectra: bandwidths and redundancy
         self.without_pairs: list[str] = []  # layers of one variable, where redundancy was asked for
 
     def add(self, name: str, activation: Tensor) -> None:
@@ -169,20 +172,25 @@ class Measurement:
     def _agree_on(self, share: Share) -> Grams:
         """Rank 0's matrices, for running statistics differ between ranks until the next step; only finite ones.
 
-        This is the one look at the numbers before their spectra: a NaN would end eigvalsh with an error.
+        This is the one look at the numbers before their spectra: a NaN would end eigvalsh with an error. All that is
+        known by now comes to the host with it.
         """
         self._reference.agree(share)
         layers = {name: share.first(gram) for name, gram in self._layers.items()}
         self.sigmas = {name: share.first(sigma) for name, sigma in self.sigmas.items()}
-        finite = torch.stack([gram.sum().isfinite() for gram in layers.values()]).tolist() if layers else []
-        for name in [name for name, fine in zip(layers, finite, strict=True) if not fine]:
+        numbers = {(name, "finite"): gram.sum().isfinite() for name, gram in layers.items()}
+        numbers |= {(name, self.names.bandwidth): _geometric_mean(self.sigmas[name]) for name in layers}
+        # Which layers have maps to compare is the same everywhere; what they gave is rank 0's.
+        numbers |= {
+            (name, what): self._redundancy[name][what] for name in self._redundancy for what in REDUNDANCY_NAMES
+        }
+        if numbers:
+            place = self._reference.grams.input.new_empty(0, dtype=widest_float(self._reference.grams.input.device))
+            here = torch.stack([number.to(place) for number in numbers.values()])
+            self._told = dict(zip(numbers, share.first(here).tolist(), strict=True))
+        for name in [name for name in layers if not self._told.pop((name, "finite"))]:
             warnings.warn(f"layer {name!r} has NaN or infinite activations: it is left out this time.", stacklevel=4)
             del layers[name], self.sigmas[name]
-        # Which layers have maps to compare is the same everywhere; what they gave is rank 0's.
-        for values in self._redundancy.values():
-            values |= {
-                name: share.first(for_spectra(values[name]).double().reshape(1)).squeeze(0) for name in REDUNDANCY_NAMES
-            }
         return self._reference.grams._replace(layers=layers)
 
     def _columns(self, grams: Grams, found: Mapping[str, Estimate]) -> dict[str, Tensor]:
@@ -221,8 +229,7 @@ class Measurement:
         which is not seen here: then this is rather too large, for gaps between layers by little.
         """
         settings, groups = replace(self._settings, chance=0), min(self._settings.jackknife, self.n)
-        generator = torch.Generator().manual_seed(self._settings.seed)
-        group = (torch.randperm(self.n, generator=generator) % groups).to(grams.input.device)
+        group = torch.randperm(self.n, generator=torch.Generator().manual_seed(self._settings.seed)) % groups
         parts = []
         for left_out in range(groups):
             part = grams.part((group != left_out).nonzero().squeeze(1))
@@ -233,14 +240,13 @@ class Measurement:
     def _rows(
         self, grams: Grams, found: Mapping[str, Estimate], columns: dict[str, Tensor]
     ) -> dict[tuple[str, str], float]:
-        """Everything by (layer, quantity), on the host."""
+        """Everything by (layer, quantity)."""
         names, layers = self.names, list(grams.layers)
         rows = {("", names.own[partner]): float(found[partner].bits) for partner in grams.partners}
         if names is FORWARD:
             rows["", "log2_n"] = math.log2(self.n)
         if not layers:
             return rows
-        columns[names.bandwidth] = torch.stack([_geometric_mean(self.sigmas[name]) for name in layers])
         pairs = [f"{a}-to-{b}" for a, b in self._gap_pairs(grams)]
         for name, column in columns.items():
             values = column.tolist()
@@ -253,9 +259,7 @@ class Measurement:
             gap = columns[names.gap["X"]]
             error = columns.get(f"{names.gap['X']}_stderr", torch.zeros_like(gap))
             rows["", f"{names.gap['X']}_violations"] = float((gap < -_VIOLATION * error - _ROUNDING).sum())
-        for layer, values_of in self._redundancy.items():
-            rows |= {(layer, name): float(value) for name, value in values_of.items() if layer in grams.layers}
-        return rows
+        return rows | {(layer, name): value for (layer, name), value in self._told.items() if layer in grams.layers}
 
 
 def as_variables(values: Tensor) -> Tensor:

@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.bandwidths import Bandwidth
-from lightning_infoplane.entropy import Eigenvalues, check_alpha, check_grams, joint_gram, normalize_trace
+from lightning_infoplane.entropy import (
+    Eigenvalues,
+    check_alpha,
+    check_grams,
+    checked_entropy,
+    joint_gram,
+    normalize_trace,
+)
 from lightning_infoplane.information import shared_bits, total_correlation
 from lightning_infoplane.kernels import gaussian_gram
 from lightning_infoplane.precision import full_float32, seeded_part
@@ -140,7 +147,7 @@ def pair_information(x: Tensor, maps: Tensor, alpha: float = 1.01, pairs: Tensor
             f"Call map_pairs({len(maps)}, at_most=P)."
         )
     solver, index = Eigenvalues(), pairs.to(maps.device)
-    h_x, alone = solver(x, alpha), solver(maps, alpha)
+    h_x, alone = checked_entropy(solver, x, alpha), checked_entropy(solver, maps, alpha)
     told = shared_bits(h_x, alone, solver(joint_gram(x, maps), alpha))
     if alpha == 2:
         h_pair = _all_pairs_at_two(maps, torch.ones_like(x))[index[:, 0], index[:, 1]]

@@ -14,11 +14,15 @@ __all__ = [
     "map_slices",
     "seeded_order",
     "seeded_part",
+    "spectrum_float",
     "symmetric_product",
     "upcast",
     "widest_float",
 ]
 
+# Compute capabilities of NVIDIA's GPUs that are not slow at float64: P100, V100, A100, H100, B200. The others, B300
+# among them, do 1/32 to 1/64 of their float32 (CUDA C++ programming guide, throughput of arithmetic instructions).
+_FAST_AT_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
 # Bytes of float32 that are worked on at a time. On a CPU they should stay in the cache and below what malloc returns
 # to the system at once: 4 MB is a fifth faster than 16. Accelerators want larger products.
 _SLICE_BYTES = {"cpu": 2**22}
@@ -28,6 +32,14 @@ _LARGE_SLICE_BYTES = 2**27
 def widest_float(device: torch.device) -> torch.dtype:
     """Float64, or float32 on the devices that have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def spectrum_float(device: torch.device) -> torch.dtype:
+    """What spectra are computed in: float64, but float32, which costs about 2e-5 bits, on GPUs slow at float64."""
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    if nvidia and torch.cuda.get_device_capability(device) not in _FAST_AT_FLOAT64:
+        return torch.float32
+    return widest_float(device)
 
 
 def for_spectra(matrix: Tensor) -> Tensor:
@@ -70,8 +82,9 @@ def full_float32(device: torch.device) -> Iterator[None]:
         else:  # torch before 2.9 has one switch for all backends
             undo.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
             torch.set_float32_matmul_precision("highest")
-        with torch.autocast(device.type, enabled=False):
-            yield
+        if torch.amp.is_autocast_available(device.type):
+            undo.enter_context(torch.autocast(device.type, enabled=False))
+        yield
 
 
 def _swap_precision(backend: Any, value: str) -> str:  # noqa: ANN401 - a module-like object without a type

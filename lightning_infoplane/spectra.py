@@ -14,8 +14,9 @@ from lightning_infoplane.precision import widest_float
 
 __all__ = ["Grams", "Settings", "Share", "entropies", "own_entropies"]
 
-# Bytes of float64 matrices whose spectra are asked for in one call.
-_BATCH_BYTES = 2**24
+# Bytes of float64 matrices whose spectra are asked for in one call. A GPU's solver makes the host wait at each.
+_BATCH_BYTES = {"cpu": 2**24}
+_LARGE_BATCH_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Share:
 
 
 class Grams(NamedTuple):
-    """Gram matrices ``(n, n)`` of one moment; classes have labels instead, for their blocks."""
+    """Gram matrices ``(n, n)`` of one moment; classes have labels instead, on the CPU, for their blocks."""
 
     input: Tensor
     labels: Tensor | None
@@ -74,7 +75,8 @@ class Grams(NamedTuple):
         """The same moment seen by some of the samples only."""
 
         def cut(gram: Tensor) -> Tensor:
-            return normalize_trace(gram[keep][:, keep])
+            here = keep.to(gram.device)
+            return normalize_trace(gram[here][:, here])
 
         return Grams(
             cut(self.input),
@@ -91,7 +93,7 @@ def entropies(
     progress: Callable[[int], object] = lambda layers: None,
     own: Callable[[], dict[str, Estimate]] | None = None,
 ) -> dict[str, Estimate]:
-    """Entropies of the layers T, ``(layers,)`` each, by what they are joint with, and of X and Y themselves.
+    """Entropies, on the CPU, of the layers T, ``(layers,)`` each, by what they are joint with, and of X and Y.
 
     Keys: ``"T"``; ``"TX"``, ``"TY"``; ``"TX0"``, ``"TY0"``, ``"TX1"``, … with the samples of X or Y shuffled;
     ``"X"``, ``"Y"``, scalars, which ``own`` gives where they are known already.
@@ -106,7 +108,7 @@ def entropies(
     mine, failure = slice(share.rank, None, share.world_size), None
     try:
         alone = own() if own is not None else own_entropies(grams, settings)
-        step = max(1, _BATCH_BYTES // (8 * grams.input.numel()))
+        step = max(1, _BATCH_BYTES.get(device.type, _LARGE_BATCH_BYTES) // (8 * grams.input.numel()))
         for first in range(0, len(names[mine]), step):
             stack = torch.stack([grams.layers[name] for name in names[mine][first : first + step]])
             columns = [torch.stack(_joint(stack, grams, term, settings)) for term in terms]
@@ -114,10 +116,13 @@ def entropies(
             progress(len(stack))
     except (RuntimeError, ValueError) as error:  # no memory, a kernel that is none: the others must hear of it
         failure = error
-    failures = share.total(torch.tensor([float(failure is not None)], device=device))
-    estimates = share.total(estimates)
+    # One exchange between the processes, one transfer to the host: nobody has looked at a number until here.
+    failed = estimates.new_full((1,), float(failure is not None))
+    *_, failures = numbers = share.total(torch.cat([estimates.flatten(), failed])).cpu()
+    estimates = numbers[:-1].reshape(estimates.shape)
     if failures > 0 or not bool(estimates.isfinite().all()):
-        raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
+        why = failure or ("see the other processes" if failures > 0 else "a spectrum is not that of a Gram matrix")
+        raise RuntimeError(f"the entropies could not be computed: {why}.") from failure
     return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)} | alone
 
 
@@ -126,17 +131,19 @@ def _joint(stack: Tensor, grams: Grams, term: str, settings: Settings) -> Estima
     solver, alpha = settings.solver, settings.alpha
     if term == "T":
         return solver.estimate(stack, alpha)
-    order = _shuffled(grams.input, settings.seed, int(term[2:])) if term[2:] else slice(None)
-    if term[1] == "X":
-        return solver.estimate(joint_gram(stack, grams.input[order][:, order]), alpha)
-    if grams.labels is not None:
-        return solver.with_classes(stack, grams.labels[order], alpha)
-    assert grams.target is not None, "a term with Y needs targets"
-    return solver.estimate(joint_gram(stack, grams.target[order][:, order]), alpha)
+    order = _shuffled(len(grams.input), settings.seed, int(term[2:])) if term[2:] else None
+    if term[1] == "Y" and grams.labels is not None:
+        return solver.with_classes(stack, grams.labels if order is None else grams.labels[order], alpha)
+    partner = grams.input if term[1] == "X" else grams.target
+    assert partner is not None, "a term with Y needs targets"
+    if order is not None:
+        order = order.to(partner.device)
+        partner = partner[order][:, order]
+    return solver.estimate(joint_gram(stack, partner), alpha)
 
 
 def own_entropies(grams: Grams, settings: Settings) -> dict[str, Estimate]:
-    """Entropies of X, and of Y where there are targets, scalars."""
+    """Entropies of X, and of Y where there are targets: scalars, on the CPU."""
     solver, alpha = settings.solver, settings.alpha
     found = {"X": solver.estimate(grams.input, alpha)}
     if grams.labels is not None:
@@ -144,10 +151,9 @@ def own_entropies(grams: Grams, settings: Settings) -> dict[str, Estimate]:
         found["Y"] = solver.with_classes(nothing, grams.labels, alpha)
     elif grams.target is not None:
         found["Y"] = solver.estimate(grams.target, alpha)
-    return found
+    return {name: Estimate(estimate.bits.cpu(), estimate.stderr.cpu()) for name, estimate in found.items()}
 
 
-def _shuffled(like: Tensor, seed: int, shuffle: int) -> Tensor:
+def _shuffled(n: int, seed: int, shuffle: int) -> Tensor:
     """The k-th shuffle of the samples: a function of the seed alone, so epochs share their chance level's noise."""
-    generator = torch.Generator().manual_seed(1_000_003 * seed + shuffle)
-    return torch.randperm(len(like), generator=generator).to(like.device)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(1_000_003 * seed + shuffle))

@@ -1,0 +1,166 @@
+"""What happens on an accelerator, told without one.
+
+A tensor on PyTorch's meta device has a shape and no numbers: whoever asks for one, as a host that waits for its GPU
+does, gets an error, and so does whoever mixes it with a tensor on the CPU.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from lightning_infoplane import (
+    Alignment,
+    Bandwidth,
+    Eigenvalues,
+    Fixed,
+    InformationPlane,
+    Lanczos,
+    Leading,
+    MedianDistance,
+    NearestNeighbors,
+    Silverman,
+    Solver,
+    StandardizedSilverman,
+    class_gram,
+    gram,
+)
+from lightning_infoplane.capture import undisturbed
+from lightning_infoplane.entropy import class_block_spectrum
+from lightning_infoplane.kernels import gaussian_gram
+from lightning_infoplane.precision import spectrum_float
+from lightning_infoplane.spectra import Grams, Settings, _joint
+
+N = 600
+LABELS = torch.arange(N) % 10
+RULES = [MedianDistance(), NearestNeighbors(), Silverman(), StandardizedSilverman(), Alignment(), Fixed(1.0)]
+SOLVERS = [Eigenvalues(), Lanczos(steps=4, probes=8), Leading(rank=5, iterations=2)]
+
+
+def somewhere(*shape: int) -> Tensor:
+    return torch.empty(shape, device="meta")
+
+
+def by_name(value: object) -> str:
+    return type(value).__name__
+
+
+def test_the_meta_device_does_tell() -> None:
+    """The tests below could not fail otherwise."""
+    with pytest.raises(RuntimeError, match="meta"):
+        float(somewhere(3).sum())
+    with pytest.raises(RuntimeError, match="meta"):
+        somewhere(3) + torch.ones(3)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 64])
+@pytest.mark.parametrize("rule", RULES, ids=by_name)
+def test_activations_become_gram_matrices_unseen(rule: Bandwidth, channels: int) -> None:
+    maps = somewhere(N, channels, 49)
+    sigma = rule(maps, target=class_gram(LABELS.to("meta")))
+    assert sigma.shape == (channels,)
+    assert gaussian_gram(maps, sigma).device.type == "meta"
+
+
+@pytest.mark.parametrize("alpha", [1.01, 2])
+@pytest.mark.parametrize("labels", [LABELS, None], ids=["classes", "continuous targets"])
+@pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
+def test_gram_matrices_become_entropies_unseen(solver: Solver, labels: Tensor | None, alpha: float) -> None:
+    square = somewhere(N, N)
+    grams = Grams(square, labels, square if labels is None else None, {})
+    for term in ("T", "TX", "TY", "TX0", "TY1"):
+        found = _joint(somewhere(2, N, N), grams, term, Settings(alpha, solver=solver))
+        assert found.bits.shape == found.stderr.shape == (2,)
+        assert found.bits.device.type == "meta"
+
+
+def test_uneven_classes_become_spectra_unseen() -> None:
+    """One class so large that the whole matrix is taken instead of its blocks."""
+    uneven = torch.cat([torch.zeros(N - 5, dtype=torch.long), torch.arange(1, 6)])
+    assert class_block_spectrum(somewhere(N, N), uneven).shape == (N,)
+
+
+class Looks(TorchFunctionMode):
+    """Counts how often a number of a tensor, or all of them, are asked for."""
+
+    _ASKING = (
+        *(Tensor.item, Tensor.tolist, Tensor.cpu, Tensor.numpy, Tensor.nonzero, torch.nonzero, torch.unique),
+        *(Tensor.__bool__, Tensor.__int__, Tensor.__float__, torch.equal, Tensor.equal, torch.allclose),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.count += func in self._ASKING
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_model_is_put_back_with_one_look() -> None:
+    """However many buffers it has: what differs is gathered on the device first."""
+    model = torch.nn.Module()
+    for k in range(5):
+        model.register_buffer(f"mean{k}", torch.ones(3))
+    with Looks() as looks, undisturbed(model):
+        model.mean3.add_(1)  # type: ignore[operator]
+    assert looks.count == 1
+    assert all(bool((buffer == 1).all()) for buffer in model.buffers())
+
+
+def looks_of_a_measurement(layers: int) -> int:
+    plane = InformationPlane()
+    reference = plane.reference(torch.randn(40, 3), LABELS[:40])
+    activations = [torch.randn(40, 4, 9) for _ in range(layers)]
+    for _ in range(2):  # the first computes the entropies of X and Y too
+        with Looks() as looks:
+            measurement = plane.start(reference)
+            for k, activation in enumerate(activations):
+                measurement.add(f"layer{k}", activation)
+            plane.finish(measurement)
+    return looks.count
+
+
+def test_a_measurement_looks_as_often_for_many_layers_as_for_two() -> None:
+    """Twice at tensors of the device, before and after the spectra; what else is counted is on the CPU by then."""
+    assert looks_of_a_measurement(2) == looks_of_a_measurement(6)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [
+        ((6, 0), torch.float64),
+        ((7, 0), torch.float64),
+        ((7, 5), torch.float32),
+        ((8, 0), torch.float64),
+        ((8, 6), torch.float32),
+        ((8, 9), torch.float32),
+        ((9, 0), torch.float64),
+        ((10, 0), torch.float64),
+        ((10, 3), torch.float32),
+        ((12, 0), torch.float32),
+    ],
+)
+def test_spectra_are_float64_where_that_is_not_slow(
+    capability: tuple[int, int], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert spectrum_float(torch.device("cuda", 1)) == expected
+
+
+def test_spectra_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert spectrum_float(torch.device("cpu")) == torch.float64
+    assert spectrum_float(torch.device("mps")) == torch.float32
+    monkeypatch.setattr(torch.version, "hip", "6.4")  # AMD's: no such gap
+    assert spectrum_float(torch.device("cuda")) == torch.float64
+
+
+def test_a_solver_can_be_told_its_precision() -> None:
+    matrix = gram(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)))
+    assert Eigenvalues(dtype=torch.float32)(matrix, 1.01).dtype == torch.float32
+    assert Eigenvalues()(matrix, 1.01).dtype == torch.float64
