@@ -7,9 +7,9 @@ Digits of 16×16 pixels, n = 256 (log2 n = 8 bits), α = 1.01, one thread, about
 """
 
 from itertools import pairwise
-from pathlib import Path
 
 import torch
+from common import RESULTS
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -89,7 +89,7 @@ def main() -> None:
             lines.append(f"| {name} | `{rule}` | {row_of(plane)} |")
     table = "\n".join(lines) + "\n"
     print(table)
-    (Path(__file__).parent / "results" / "bandwidths.md").write_text(table, encoding="utf-8")
+    (RESULTS / "bandwidths.md").write_text(table, encoding="utf-8")
 
 
 def row_of(plane: InformationPlane) -> str:

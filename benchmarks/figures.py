@@ -8,16 +8,15 @@ depth, error signals, redundancy), and the page of everything. Prints and writes
 
 import itertools
 import json
-import platform
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import torch
+from common import seconds, write
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib import pyplot
 
@@ -25,7 +24,6 @@ from lightning_infoplane import Probe, Row, plot_summary
 from lightning_infoplane.outputs import draw
 
 EPOCHS, REPEATS, TARGET = 100, 5, 1.5
-RESULTS = Path(__file__).parent / "results" / "figures.json"
 LAYERS = [f"features.{i}" for i in (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)]
 
 
@@ -33,26 +31,22 @@ def main() -> None:
     """Draw, print and write."""
     torch.set_num_threads(1)
     rows = history()
-    first, seconds = draw_in_tensorboard(rows)
-    began = time.perf_counter()
+    first, epoch = draw_in_tensorboard(rows)
     with tempfile.TemporaryDirectory() as folder:
-        plot_summary(rows).savefig(f"{folder}/page.png", dpi=130)
-    page = time.perf_counter() - began
+        page = seconds(lambda: plot_summary(rows).savefig(f"{folder}/page.png", dpi=130))
     still_open = pyplot.get_fignums()
     result: dict[str, Any] = {
-        "setting": setting(),
         "rows": len(rows),
-        "seconds_of_an_epoch": round(seconds, 3),
+        "seconds_of_an_epoch": round(epoch, 3),
         "seconds_of_the_first_epoch_with_imports": round(first, 3),
         "seconds_of_the_page_of_everything": round(page, 3),
         "target_seconds": TARGET,
         "figures_left_open": len(still_open),
     }
     print(json.dumps(result, indent=1))
-    if still_open or seconds > TARGET:
+    if still_open or epoch > TARGET:
         sys.exit(f"expected under {TARGET} s and no open figure")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    write("figures", result, matplotlib=matplotlib.__version__, layers=len(LAYERS), epochs=EPOCHS, repeats=REPEATS)
 
 
 def draw_in_tensorboard(rows: list[Row]) -> tuple[float, float]:
@@ -62,9 +56,7 @@ def draw_in_tensorboard(rows: list[Row]) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         logger = TensorBoardLogger(folder)
         for step in range(1 + REPEATS):
-            began = time.perf_counter()
-            draw([logger], Path(folder), "infoplane", rows, probes, step)
-            times.append(time.perf_counter() - began)
+            times.append(seconds(lambda at=step: draw([logger], Path(folder), "infoplane", rows, probes, at)))  # type: ignore[misc]
         logger.finalize("success")
     return times[0], statistics.median(times[1:])
 
@@ -84,19 +76,6 @@ def history() -> list[Row]:
         table |= {(f"{a}-to-{b}", "DPI_XT"): 0.1 for a, b in itertools.pairwise(LAYERS)}
         rows += [Row(epoch, 17 * epoch, layer, quantity, value) for (layer, quantity), value in table.items()]
     return rows
-
-
-def setting() -> dict[str, Any]:
-    """What the figures hold for."""
-    return {
-        "python": platform.python_version(),
-        "matplotlib": matplotlib.__version__,
-        "threads": 1,
-        "device": f"cpu ({platform.machine()})",
-        "layers": len(LAYERS),
-        "epochs": EPOCHS,
-        "repeats": REPEATS,
-    }
 
 
 if __name__ == "__main__":

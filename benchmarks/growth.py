@@ -8,22 +8,14 @@ thread. Writes benchmarks/results/growth.json and growth.png.
 """
 
 import argparse
-import json
-import platform
-import resource
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from common import RESULTS, medians, peak_mb, seconds, write
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_infoplane import InformationPlane, Lanczos
 
-RESULTS = Path(__file__).parent / "results"
-ROUNDS = 5
 # (n, maps, side, layers)
 CASES = {
     "samples n": [(n, 64, 8, 2) for n in (128, 256, 512, 1024, 2048, 4096)],
@@ -62,27 +54,19 @@ def floor(x: Tensor, y: Tensor, layers: dict[str, Tensor]) -> None:
         torch.linalg.eigvalsh(matrix)
 
 
-def medians(case: tuple[int, int, int, int]) -> dict[str, float]:
-    """Seconds of both, in turn."""
-    arguments = data(*case)
-    times: dict[str, list[float]] = {"ours": [], "floor": []}
-    rivals: dict[str, Callable[..., None]] = {"ours": ours, "floor": floor}
-    for _ in range(ROUNDS if case[0] < 2048 else 3):
-        for name, function in rivals.items():
-            began = time.perf_counter()
-            function(*arguments)
-            times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
+def both(case: tuple[int, int, int, int]) -> dict[str, float]:
+    """Median seconds of both, in turn."""
+    given = data(*case)
+    return medians({"ours": lambda: ours(*given), "floor": lambda: floor(*given)}, 5 if case[0] < 2048 else 3)
 
 
 def large_probe() -> dict[str, float]:
     """One layer at n = 8,192: float32 matrices and the Lanczos solver, with its own error."""
     x, y, layers = data(8192, 16, 4, 1)
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-    rows = InformationPlane(chance=0, solver=Lanczos()).measure(x, y, layers)
-    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    value = {row.quantity: row.value for row in rows}
-    return {"seconds": seconds, "peak_extra_MB": (after - before) / 1024} | {
+    plane, before = InformationPlane(chance=0, solver=Lanczos()), peak_mb()
+    took = seconds(lambda: plane.measure(x, y, layers))
+    value = {row.quantity: row.value for row in plane.history}
+    return {"seconds": took, "peak_extra_MB": peak_mb() - before} | {
         name: value[name] for name in ("H_T", "H_T_stderr", "I_XT", "I_XT_stderr", "I_TY", "I_TY_stderr")
     }
 
@@ -104,17 +88,15 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="also n = 8,192")
     large = parser.parse_args().large
     torch.set_num_threads(1)
+    report: dict[str, object] = {"n = 8192, Lanczos": large_probe()} if large else {}  # first: nothing was larger yet
+    print(*report.values())
     found: dict[str, list[dict[str, float]]] = {}
     for name, cases in CASES.items():
-        found[name] = [{"size": AXIS[name](case)} | medians(case) for case in cases]
+        found[name] = [{"size": AXIS[name](case)} | both(case) for case in cases]
         for row in found[name]:
             print(f"{name:16}{row['size']:8.0f}{row['ours']:9.3f} s{row['ours'] / row['floor']:7.2f} times the floor")
     draw(found)
-    report: dict[str, object] = {"torch": torch.__version__, "python": platform.python_version(), "threads": 1, **found}
-    if large:
-        report["n = 8192, Lanczos"] = large_probe()
-        print(report["n = 8192, Lanczos"])
-    (RESULTS / "growth.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write("growth", found | report)
 
 
 if __name__ == "__main__":

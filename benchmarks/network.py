@@ -1,47 +1,47 @@
 """H, I(X;T) and I(T;Y) of the thirteen convolutions of a VGG-16 on 32×32 images, against the floor of the hardware.
 
-    python benchmarks/network.py            # five rounds, about a minute
-    python benchmarks/network.py --slow     # also the loops over C Gram matrices, once each, some minutes
+    python benchmarks/network.py                  # five rounds, about a minute
+    python benchmarks/network.py --slow           # also the loops over C Gram matrices, once each, some minutes
+    python benchmarks/network.py --device cuda    # n = 1,024 on a GPU, with its host synchronisations counted
 
 The floor is what the definition needs and nothing else: one float32 product a layer and the input, 27 float64 spectra
 (X, and T and (X,T) a layer). The rivals find the same three quantities of every layer, and share nothing between their
 calls: *per layer*, from the flattened features, with six spectra by `eigh`; the *loop over maps* multiplies C Gram
 matrices whenever a function needs T, as one that takes samples and returns bits does. *Loop, once a layer* multiplies
-them a single time and takes all three from that product. One thread, n = 512; A B C A B C …, medians. Writes
-benchmarks/results/network.json.
+them a single time and takes all three from that product. One thread; A B C A B C …, medians. Writes
+benchmarks/results/network.json, or network_cuda.json.
 """
 
 import argparse
-import json
-import platform
-import resource
-import statistics
-import time
+import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from common import medians, peak_mb, seconds, write
 from torch import Tensor
 
-from lightning_infoplane import InformationPlane, joint_gram
+from lightning_infoplane import Eigenvalues, InformationPlane, joint_gram
 from lightning_infoplane.entropy import spectral_entropy
 
-N, ROUNDS = 512, 5
 SHAPES = [(64, 32)] * 2 + [(128, 16)] * 2 + [(256, 8)] * 3 + [(512, 4)] * 3 + [(512, 2)] * 3
+Rival = Callable[[Tensor, Tensor, list[Tensor]], object]
 
 
-def activations() -> tuple[Tensor, Tensor, list[Tensor]]:
+def activations(n: int, device: str) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Images, labels and layers: random projections of a common latent, cut at zero."""
     torch.manual_seed(0)
-    labels = torch.arange(N) % 10
-    latent = torch.randn(10, 32)[labels] + torch.randn(N, 32)
-    layers = [(latent @ torch.randn(32, c * s * s)).relu_().reshape(N, c, s, s) for c, s in SHAPES]
-    return (latent @ torch.randn(32, 3 * 32 * 32)).reshape(N, 3, 32, 32), labels, layers
+    labels = torch.arange(n) % 10
+    latent = torch.randn(10, 32)[labels] + torch.randn(n, 32)
+    layers = [(latent @ torch.randn(32, c * s * s)).relu_().reshape(n, c, s, s) for c, s in SHAPES]
+    images = (latent @ torch.randn(32, 3 * 32 * 32)).reshape(n, 3, 32, 32)
+    return images.to(device), labels.to(device), [layer.to(device) for layer in layers]
 
 
-def ours(x: Tensor, y: Tensor, layers: list[Tensor]) -> None:
+def ours(x: Tensor, y: Tensor, layers: list[Tensor]) -> dict[tuple[str, str], float]:
     """One measurement, without the chance level, as the others have none."""
-    InformationPlane(chance=0).measure(x, y, {str(i): layer for i, layer in enumerate(layers)})
+    plane = InformationPlane(chance=0, solver=Eigenvalues(dtype=torch.float64))
+    rows = plane.measure(x, y, {str(i): layer for i, layer in enumerate(layers)})
+    return {(row.layer, row.quantity): row.value for row in rows}
 
 
 def floor(x: Tensor, y: Tensor, layers: list[Tensor]) -> None:
@@ -87,60 +87,63 @@ def loop_once_a_layer(x: Tensor, y: Tensor, layers: list[Tensor]) -> None:
 
 
 def _product_of_maps(layer: Tensor) -> Tensor:
-    joint = torch.ones(N, N)
+    n = len(layer)
+    joint = torch.ones(n, n)
     for c in range(layer.shape[1]):
-        joint = joint * _plain_gram(layer[:, c].flatten(1)) * N
-    return joint / N
+        joint = joint * _plain_gram(layer[:, c].flatten(1)) * n
+    return joint / n
+
+
+def _plain_gram(flat: Tensor) -> Tensor:
+    squares = torch.cdist(flat, flat).square()
+    return (-squares / (2 * squares.median())).exp() / len(flat)
 
 
 def _bits(matrix: Tensor) -> Tensor:
     return spectral_entropy(torch.linalg.eigvalsh(matrix.double()), 1.01)
 
 
-def _plain_gram(flat: Tensor) -> Tensor:
-    squares = torch.cdist(flat, flat).square()
-    return (-squares / (2 * squares.median())).exp() / N
-
-
-def timed(function: Callable[[Tensor, Tensor, list[Tensor]], None], *data: object) -> float:
-    """Seconds of one call."""
-    began = time.perf_counter()
-    function(*data)  # type: ignore[arg-type]
-    return time.perf_counter() - began
-
-
-def peak_megabytes(data: tuple[Tensor, Tensor, list[Tensor]]) -> float:
-    """What one measurement adds to the most this process ever held."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours(*data)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-
-
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--slow", action="store_true", help="also time the loops over C Gram matrices, once")
-    slow = parser.parse_args().slow
+def on_the_cpu(slow: bool) -> None:
+    """Memory first, before anything else has been large."""
     torch.set_num_threads(1)
-    data = activations()
-    memory = peak_megabytes(data)
-    rivals = {"floor": floor, "ours": ours, "per layer": per_layer}
-    times: dict[str, list[float]] = {name: [] for name in rivals}
-    for _ in range(ROUNDS):
-        for name, function in rivals.items():
-            times[name].append(timed(function, *data))
-    seconds = {name: statistics.median(values) for name, values in times.items()}
+    data = activations(512, "cpu")
+    before = peak_mb()
+    ours(*data)
+    memory = peak_mb() - before
+    rivals: dict[str, Rival] = {"floor": floor, "ours": ours, "per layer": per_layer}
+    times = medians({name: lambda rival=rival: rival(*data) for name, rival in rivals.items()})  # type: ignore[misc]
     if slow:
-        seconds["loop over maps"] = timed(loop_over_maps, *data)
-        seconds["loop, once a layer"] = timed(loop_once_a_layer, *data)
-    for name, value in seconds.items():
-        print(f"{name:20}{value:8.3f} s{value / seconds['ours']:8.2f} times ours")
-    print(f"ours is {seconds['ours'] / seconds['floor']:.2f} times the floor; peak extra memory {memory:.0f} MB")
-    found = {"n": N, "seconds": seconds, "peak_extra_MB": memory, "threads": 1, "device": "cpu"}
-    found |= {"torch": torch.__version__, "python": platform.python_version()}
-    path = Path(__file__).parent / "results" / "network.json"
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        times["loop over maps"] = seconds(lambda: loop_over_maps(*data))
+        times["loop, once a layer"] = seconds(lambda: loop_once_a_layer(*data))
+    for name, value in times.items():
+        print(f"{name:20}{value:8.3f} s{value / times['ours']:8.2f} times ours")
+    print(f"ours is {times['ours'] / times['floor']:.2f} times the floor; peak extra memory {memory:.0f} MB")
+    write("network", {"seconds": times, "peak_extra_MB": memory}, n=512)
+
+
+def on_a_gpu() -> None:
+    """The same at n = 1,024; how often the host waits; how far the bits are from the CPU's."""
+    data = activations(1024, "cuda")
+    rivals: dict[str, Rival] = {"floor": floor, "ours": ours}
+    work = {name: lambda rival=rival: rival(*data) for name, rival in rivals.items()}
+    medians(work, 2, "cuda")  # warms up
+    times = medians(work, 5, "cuda")
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as waits:
+        warnings.simplefilter("always")
+        found = ours(*data)
+    torch.cuda.set_sync_debug_mode("default")
+    expected = ours(*activations(1024, "cpu"))
+    difference = max(abs(found[key] - value) for key, value in expected.items() if "bandwidth" not in key[1])
+    print(f"{times['ours'] * 1000:.1f} ms, {times['ours'] / times['floor']:.2f} times the floor; {len(waits)} waits")
+    print(f"at most {difference:.1e} bits from the CPU")
+    report = {"seconds": times, "host_synchronisations": len(waits), "bits_from_the_cpu": difference}
+    write("network_cuda", report, "cuda", n=1024)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slow", action="store_true", help="also time the loops over C Gram matrices, once")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    asked = parser.parse_args()
+    on_a_gpu() if asked.device == "cuda" else on_the_cpu(asked.slow)

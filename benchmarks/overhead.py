@@ -9,15 +9,12 @@ An epoch of VGG-16, bare too, is extrapolated from the time of 20 batches, as it
 Writes benchmarks/results/overhead.json.
 """
 
-import json
-import platform
 import statistics
 import tempfile
-import time
-from pathlib import Path
 
 import lightning as L
 import torch
+from common import seconds, write
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -95,9 +92,7 @@ def train(
 
     class Timed(MatrixRenyiCallback):
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-            began = time.perf_counter()
-            super().on_train_epoch_end(trainer, pl_module)
-            spent.append(time.perf_counter() - began)
+            spent.append(seconds(lambda: MatrixRenyiCallback.on_train_epoch_end(self, trainer, pl_module)))
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
@@ -110,9 +105,8 @@ def train(
             enable_checkpointing=False,
         )
         loader = DataLoader(data, BATCH, shuffle=True, drop_last=True)
-        began = time.perf_counter()
-        trainer.fit(module, loader, None if validation is None else DataLoader(validation, BATCH))
-        total = time.perf_counter() - began
+        held_out = None if validation is None else DataLoader(validation, BATCH)
+        total = seconds(lambda: trainer.fit(module, loader, held_out))
     return (total - sum(spent)) / epochs, statistics.median(spent)
 
 
@@ -125,7 +119,7 @@ def main() -> None:
     """Run, print and write."""
     torch.set_num_threads(1)
     L.seed_everything(0, verbose=False)
-    found: dict[str, object] = {"torch": torch.__version__, "python": platform.python_version(), "threads": 1}
+    found: dict[str, object] = {}
     fashion, validation = noise(60_000, 1, 28, 28), noise(10_000, 1, 28, 28)
     cifar, scale_up = noise(BATCH * TIMED_BATCHES, 3, 32, 32), 50_000 / (BATCH * TIMED_BATCHES)
     cases = {
@@ -140,8 +134,7 @@ def main() -> None:
             what = f"{name}, {'with' if figures else 'without'} figures"
             print(f"{what:36} epoch {epoch * scale:8.1f} s, measurement {measurement:6.3f} s: {share:.2%}")
             found[what] = {"epoch_s": epoch * scale, "measurement_s": measurement, "share": share}
-    path = Path(__file__).parent / "results" / "overhead.json"
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    write("overhead", found)
 
 
 if __name__ == "__main__":

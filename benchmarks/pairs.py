@@ -7,26 +7,24 @@ matrices; compares 16 maps with the loop over pairs; prints and writes ``benchma
 """
 
 import json
-import platform
-import resource
 import subprocess
 import sys
 import time
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import torch
+from common import peak_mb, write
 from torch import Tensor
 
 from lightning_infoplane import gram, joint_gram, map_grams, mutual_information, pair_information
 
 SAMPLES, MAPS, CHECKED = 256, 512, 16
-RESULTS = Path(__file__).parent / "results" / "pairs.json"
 
 
 def main() -> None:
     """Check, measure each dtype in a fresh process, print and write."""
+    torch.set_num_threads(1)
     difference, runs = check(), []
     print(f"largest difference from the loop on {CHECKED} maps: {difference:.1e} bits")
     for dtype in ("float32", "float64"):
@@ -37,9 +35,8 @@ def main() -> None:
             f"{dtype}: {run['pairs']:,} pairs in {run['seconds']:.2f} s, peak {run['peak_mb']:.0f} MB of the whole "
             f"process, the maps' {run['stack_mb']:.0f} MB and making them included"
         )
-    RESULTS.parent.mkdir(exist_ok=True)
-    result = {"setting": setting(), "largest_difference_from_the_loop": difference, "runs": runs}
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    found = {"largest_difference_from_the_loop": difference, "runs": runs}
+    write("pairs", found, samples=SAMPLES, maps=MAPS, alpha=2)
 
 
 def layer(maps: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -79,24 +76,6 @@ def check() -> float:
     if difference > 1e-9:
         raise SystemExit(f"all pairs at once are {difference} bits from the loop")
     return difference
-
-
-def peak_mb() -> float:
-    """Peak resident memory of this process; Linux counts in kB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-
-
-def setting() -> dict[str, Any]:
-    """What the figures hold for."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": 1,
-        "device": f"cpu ({platform.machine()})",
-        "samples": SAMPLES,
-        "maps": MAPS,
-        "alpha": 2,
-    }
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ writes benchmarks/results/ranks.json.
 """
 
 import json
-import platform
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import torch
+from common import write
 from torch.multiprocessing.spawn import spawn
 
 from lightning_infoplane import gram
@@ -55,10 +55,8 @@ def main() -> None:
         medians = json.loads(Path(folder, "medians.json").read_text())
     ratio = medians["two"] / medians["one"]
     print(f"one process {medians['one']:.3f} s, two {medians['two']:.3f} s: ratio {ratio:.2f}")
-    found = {"layers": LAYERS, "n": SAMPLES, "seconds": medians, "ratio": ratio, "threads": 1}
-    found |= {"torch": torch.__version__, "python": platform.python_version(), "device": "cpu"}
-    path = Path(__file__).parent / "results" / "ranks.json"
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    torch.set_num_threads(1)
+    write("ranks", {"seconds": medians, "ratio": ratio}, layers=LAYERS, n=SAMPLES)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,10 @@ solver, beside the mean of the standard error it claims (for ``Leading``: the wi
 the best of three.
 """
 
-import json
-import platform
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
+from common import seconds, write
 from torch import Tensor
 
 from lightning_infoplane import Eigenvalues, Lanczos, Leading, Solver, gram
@@ -22,7 +19,6 @@ from lightning_infoplane import Eigenvalues, Lanczos, Leading, Solver, gram
 SIZES = (512, 1024, 2048, 4096)
 ALPHAS = (1.01, 2.5)
 SEEDS = 5
-RESULTS = Path(__file__).parent / "results" / "solvers.json"
 
 
 def main() -> None:
@@ -35,8 +31,7 @@ def main() -> None:
             f"{row['n']:>5} {row['alpha']:>5}  {row['solver']:<44} {row['bits']:8.4f} "
             f"{row['error']:9.2e} {row['claimed']:9.2e} {row['seconds']:8.3f}"
         )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"setting": setting(), "rows": rows}, indent=1) + "\n")
+    write("solvers", {"rows": rows}, dtype="float64", seeds=SEEDS)
 
 
 def measure(n: int, alpha: float) -> list[dict[str, Any]]:
@@ -65,26 +60,7 @@ def row_of(solver: Solver, matrix: Tensor, alpha: float, errors: list[float], cl
         "bits": float(solver(matrix, alpha)),
         "error": (sum(error**2 for error in errors) / len(errors)) ** 0.5,
         "claimed": claimed,
-        "seconds": min(seconds(solver, matrix, alpha) for _ in range(3)),
-    }
-
-
-def seconds(solver: Solver, matrix: Tensor, alpha: float) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    solver(matrix, alpha)
-    return time.perf_counter() - start
-
-
-def setting() -> dict[str, Any]:
-    """What the figures hold for."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "device": f"cpu ({platform.machine()})",
-        "dtype": "float64",
-        "seeds": SEEDS,
+        "seconds": min(seconds(lambda: solver(matrix, alpha)) for _ in range(3)),
     }
 
 

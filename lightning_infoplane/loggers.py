@@ -83,7 +83,9 @@ class ModuleLog:
         """Log ``values`` by key. All ranks log the same ones: there is nothing to synchronise."""
         device = pl_module.device
         for key, value in values.items():
-            metric = self._metrics.setdefault(key, _Latest()).to(device)
+            if key not in self._metrics or self._metrics[key].device != device:
+                self._metrics[key] = _Latest().to(device)  # only then: it takes longer than to log one
+            metric = self._metrics[key]
             metric.update(torch.tensor(value, dtype=widest_float(device), device=device))
             # Any string will do as metric_attribute: it spares Lightning the search in the user's module.
             pl_module.log(key, metric, on_step=False, on_epoch=True, metric_attribute=key)
