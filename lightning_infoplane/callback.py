@@ -314,8 +314,8 @@ class MatrixRenyiCallback(_Callback):
         """The gradients at every layer, probe by probe."""
         forward, observed = self._forward(trainer), []
         for name, probe in self._probes.items():
-            errors = error_signals(pl_module, self._modules, probe, self.loss_fn, forward)
-            observed.append(self.plane.start_errors(errors, name, self._backward))
+            errors = error_signals(pl_module, self._modules, probe, self.loss_fn, forward, self.probe_batch_size)
+            observed.append(self.plane.start_errors(errors, name, self._backward, probe.x.device))
         return observed
 
     def _forward(self, trainer: lp.Trainer) -> Callable[[nn.Module, Any], Any]:

@@ -1,18 +1,21 @@
 """Error signals: the gradient of the probe's loss with respect to each layer's output."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import first_tensor, hold, undisturbed
+from lightning_infoplane.capture import first_tensor, hold, replace_tensors, undisturbed
 from lightning_infoplane.precision import upcast, widest_float
 from lightning_infoplane.probe import Probe
 
 __all__ = ["default_loss", "error_signals"]
 
 LossFunction = Callable[[Any, Tensor], Tensor]
+Forward = Callable[[Any], Any]
+Name = TypeVar("Name")
 
 
 def error_signals(
@@ -21,11 +24,13 @@ def error_signals(
     probe: Probe,
     loss_fn: LossFunction | None = None,
     forward: Callable[[nn.Module, Any], Any] | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, Tensor]:
     r"""The error signals :math:`\delta_k = \partial\,\text{loss} / \partial T_k` of a probe, in order of execution.
 
     By ``torch.autograd.grad``, so that no ``.grad`` of a parameter is touched, with the model in eval mode
-    and left as it was. All activations are held until the backward pass is through.
+    and left as it was. All activations are held until the backward pass is through: of the whole probe, or of
+    one piece of it at a time, with a second forward pass. The loss sees the outputs of all samples either way.
 
     Args:
         model: any differentiable network.
@@ -33,13 +38,15 @@ def error_signals(
         probe: with targets.
         loss_fn: ``(outputs, targets) -> scalar``; :func:`default_loss` when left out.
         forward: called as ``forward(model, inputs)`` instead of ``model(inputs)``.
+        batch_size: send the probe through in pieces of this size.
 
     Returns:
         ``(n, ...)`` gradients by layer, in float64: squares of late errors underflow in float32. Layers that
-        do not reach the loss are missing.
+        do not reach the loss are missing. Made in pieces, they are on the CPU.
 
     Raises:
-        ValueError: without targets, or if the loss is not one number or depends on none of the layers.
+        ValueError: without targets, if the loss is not one number or depends on none of the layers, or if the
+            outputs cannot be put together from pieces.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -53,23 +60,81 @@ def error_signals(
         raise ValueError(
             "the model was made in inference mode: no gradient can be had. Make it under no_grad() instead."
         )
-    with undisturbed(model), torch.enable_grad():
-        with hold(layers) as held:
-            outputs = model(probe.inputs) if forward is None else forward(model, probe.inputs)
-            loss = _one_number((loss_fn or default_loss)(outputs, probe.targets))
-        differentiable = held and loss.requires_grad
-        found = torch.autograd.grad(loss, list(held.values()), allow_unused=True) if differentiable else ()
-    errors = {
-        name: error.to(widest_float(error.device))
-        for name, error in zip(held, found, strict=False)
-        if error is not None
-    }
+    call, loss_fn = (model if forward is None else partial(forward, model)), loss_fn or default_loss
+    with undisturbed(model):
+        if batch_size is None or batch_size >= probe.size:
+            errors = _at_once(call, layers, probe, loss_fn)
+        else:
+            errors = _in_pieces(call, layers, probe, loss_fn, batch_size)
     if not errors:
         raise ValueError(
             f"the loss depends on none of the layers {', '.join(layers)}. Choose layers on the way to the loss, "
             "or a loss_fn without detach() and no_grad()."
         )
     return errors
+
+
+def _at_once(call: Forward, layers: Mapping[str, nn.Module], probe: Probe, loss_fn: LossFunction) -> dict[str, Tensor]:
+    """One forward pass, one backward pass."""
+    assert probe.targets is not None, "checked at the edge"
+    with torch.enable_grad(), hold(layers) as held:
+        loss = _one_number(loss_fn(call(probe.inputs), probe.targets))
+    return _gradients([loss], held, [None])
+
+
+def _in_pieces(
+    call: Forward, layers: Mapping[str, nn.Module], probe: Probe, loss_fn: LossFunction, size: int
+) -> dict[str, Tensor]:
+    """Backward through the loss for all samples together, then through the network piece by piece."""
+    assert probe.targets is not None, "checked at the edge"
+    outputs = [(call(piece), length) for piece, length in probe.pieces(size)]
+    leaves = [_joined(parts) for parts in zip(*(_tensors(*output) for output in outputs), strict=True)]
+    following = iter(leaves)
+    with torch.enable_grad():
+        loss = _one_number(loss_fn(replace_tensors(outputs[0][0], lambda _: next(following)), probe.targets))
+    arriving = _gradients([loss], {i: leaf for i, leaf in enumerate(leaves) if leaf.requires_grad}, [None])
+    found: dict[str, list[Tensor]] = {}
+    for start, (piece, length) in zip(range(0, probe.size, size), probe.pieces(size), strict=True):
+        with torch.enable_grad(), hold(layers) as held:
+            ends = _tensors(call(piece), length)
+        here = {i: error[start : start + length].to(ends[i]) for i, error in arriving.items()}
+        for name, error in _gradients([ends[i] for i in here], held, list(here.values())).items():
+            found.setdefault(name, []).append(error.cpu())
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _gradients(
+    ends: Sequence[Tensor], held: Mapping[Name, Tensor], arriving: Sequence[Tensor | None]
+) -> dict[Name, Tensor]:
+    """What arrives at the held outputs from the ends of the graph, by name, where anything does."""
+    kept = [(end, grad) for end, grad in zip(ends, arriving, strict=True) if end.requires_grad]
+    if not held or not kept:
+        return {}
+    found = torch.autograd.grad(
+        [end for end, _ in kept], list(held.values()), [grad for _, grad in kept], allow_unused=True
+    )
+    errors = {name: error for name, error in zip(held, found, strict=True) if error is not None}
+    return {name: error.to(widest_float(error.device)) for name, error in errors.items()}
+
+
+def _tensors(outputs: object, samples: int) -> list[Tensor]:
+    """All tensors of a piece's outputs, if each has a row a sample."""
+    found: list[Tensor] = []
+    replace_tensors(outputs, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    for tensor in found:
+        if tensor.ndim == 0 or len(tensor) != samples:
+            raise ValueError(
+                f"the probe goes through in pieces, and an output of shape {tuple(tensor.shape)} is not one row a "
+                f"sample of {samples}: it cannot be put together. Leave probe_batch_size out, or pass a forward_fn "
+                "that returns only what the loss needs, (n, ...) each."
+            )
+    return found
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """A new leaf of all samples."""
+    joined = torch.cat(tuple(parts)).detach()
+    return joined.requires_grad_(joined.is_floating_point())
 
 
 def _one_number(loss: object) -> Tensor:

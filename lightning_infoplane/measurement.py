@@ -151,7 +151,12 @@ class Measurement:
             fine = bool(gram.sum().isfinite())
             self._redundancy[name] = (
                 layer_redundancy(
-                    reference.grams.input, for_spectra(maps), rule, self._settings.alpha, how, reference.guide
+                    reference.grams.input,
+                    for_spectra(maps),
+                    rule,
+                    self._settings.alpha,
+                    how,
+                    None if reference.guide is None else for_spectra(reference.guide),
                 )
                 if fine
                 else dict.fromkeys(REDUNDANCY_NAMES, maps.new_full((), torch.nan))

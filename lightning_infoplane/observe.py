@@ -79,8 +79,8 @@ def measure(
     )
     rows = plane.finish(measurement, epoch, step)
     if errors:
-        signals = error_signals(model, chosen, probe, loss_fn, forward)
-        rows += plane.finish(plane.start_errors(signals, pairs=backward), epoch, step)
+        signals = error_signals(model, chosen, probe, loss_fn, forward, batch_size)
+        rows += plane.finish(plane.start_errors(signals, "", backward, probe.x.device), epoch, step)
     return rows
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
@@ -152,9 +153,15 @@ class InformationPlane:
         return Measurement(settings, inputs, previous, prefix, pairs, names, progress)
 
     def start_errors(
-        self, errors: Mapping[str, Tensor], probe: str = "", pairs: Sequence[tuple[str, str]] | None = None
+        self,
+        errors: Mapping[str, Tensor],
+        probe: str = "",
+        pairs: Sequence[tuple[str, str]] | None = None,
+        device: torch.device | None = None,
     ) -> Measurement:
         """Begin a measurement of error signals ``(n, ...)``, in order of execution: each against the last one.
+
+        On ``device``, to which they are moved one by one, or where they are.
 
         Raises:
             ValueError: for fewer than two.
@@ -164,9 +171,9 @@ class InformationPlane:
         *others, last = errors
         if not bool(errors[last].isfinite().all()):
             raise ValueError(f"the error signal of layer {last!r} has NaN or infinite values.")
-        measurement = self.start(errors[last], None, probe, pairs, ERRORS)
+        measurement = self.start(errors[last].to(device), None, probe, pairs, ERRORS)
         for layer in others:
-            measurement.add(layer, errors[layer])
+            measurement.add(layer, errors[layer].to(device))
         return measurement
 
     def finish(self, measurement: Measurement, epoch: int = 0, step: int = 0, share: Share | None = None) -> list[Row]:

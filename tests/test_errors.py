@@ -242,6 +242,17 @@ def test_layers_come_in_order_of_execution(make: Callable[[], Case], order: list
 
 
 @EACH
+@pytest.mark.parametrize("size", [1, 2, 4, 5])
+def test_pieces_of_the_probe_give_the_same_errors(make: Callable[[], Case], size: int) -> None:
+    """Of a mean loss too: the loss sees all samples at once, whatever the size of the last piece."""
+    case = make()
+    whole, pieces = case.signals(), case.signals(batch_size=size)
+    assert list(pieces) == list(whole)
+    for name, error in whole.items():
+        torch.testing.assert_close(pieces[name], error, rtol=1e-4, atol=1e-7)
+
+
+@EACH
 @pytest.mark.parametrize("grads", ["none", "existing"])
 def test_the_model_is_left_bit_for_bit(make: Callable[[], Case], grads: str) -> None:
     case = make()
@@ -510,3 +521,61 @@ def test_without_raise_on_error_training_goes_on_with_that_sentence(tmp_path: Pa
     with pytest.warns(UserWarning, match="failed and training goes on. ValueError: loss_fn must return"):
         done = fit(tmp_path, measured)
     assert done.current_epoch == 2
+
+
+# --------------------------------------------------------------------------------------------------- in pieces
+
+
+class TwoHeads(nn.Module):
+    """Scores and a second head in a dictionary, as auxiliary losses want them; labels go through untouched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.aside = nn.Linear(3, 4), nn.Linear(4, 3), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        hidden = self.body(x).tanh()
+        return {"scores": self.head(hidden), "aside": [self.aside(hidden)], "kind": x.argmax(1)}
+
+
+def two_losses(outputs: dict[str, Any], targets: Tensor) -> Tensor:
+    """Neither a sum nor a mean over the samples."""
+    scores = nn.functional.cross_entropy(outputs["scores"], targets, reduction="sum")
+    return scores / outputs["kind"].sum() + outputs["aside"][0].logsumexp(0).sum()
+
+
+def test_pieces_go_through_any_loss_and_any_structure_of_outputs() -> None:
+    net = TwoHeads()
+    layers, probe = select_layers(net, "linear"), Probe(normal(7, 3, dtype=torch.float32), torch.arange(7) % 3)
+    whole = error_signals(net, layers, probe, two_losses)
+    pieces = error_signals(net, layers, probe, two_losses, batch_size=3)
+    assert list(pieces) == list(whole) == ["body", "head", "aside"]
+    for name, error in whole.items():
+        torch.testing.assert_close(pieces[name], error, rtol=1e-5, atol=1e-8)
+
+
+def test_outputs_that_cannot_be_put_together() -> None:
+    with pytest.raises(
+        ValueError, match=r"an output of shape \(\) is not one row a sample of 3.*Leave probe_batch_size out"
+    ):
+        small(forward=lambda net, x: (net(x), net(x).sum()), batch_size=3)
+
+
+def test_the_probe_batch_size_of_the_callback_is_for_error_signals_too(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def forward(module: nn.Module, inputs: Tensor) -> Tensor:
+        sizes.append(len(inputs))
+        scores: Tensor = module(inputs)
+        return scores
+
+    fit(tmp_path / "a", pieces := callback(error_signals=True, forward_fn=forward, probe_batch_size=10))
+    assert max(sizes) <= 10
+    fit(tmp_path / "b", whole := callback(error_signals=True))
+    compared = {
+        (row.epoch, row.layer, row.quantity): row.value for row in whole.history if row.quantity.startswith("I_error")
+    }
+    assert compared
+    for row in pieces.history:
+        if row.quantity.startswith("I_error"):
+            assert row.value == pytest.approx(compared[row.epoch, row.layer, row.quantity], abs=1e-3)
