@@ -254,7 +254,7 @@ class MatrixRenyiCallback(_Callback):
         try:
             found = agree(
                 share_over_ranks(trainer.world_size),
-                lambda: find_chains(pl_module, self._modules, probe, forward, markov, self.error_signals),
+                lambda: find_chains(pl_module, self._modules, probe, forward, markov, self.error_signals, self.loss_fn),
                 pl_module.device,
             )
             self._chain, self._backward = trainer.strategy.broadcast(found)

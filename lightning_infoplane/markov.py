@@ -74,11 +74,17 @@ def find_chains(
     forward: Callable[[nn.Module, Any], Any] | None = None,
     activations: bool = True,
     errors: bool = False,
+    loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
 ) -> tuple[Chain | None, list[tuple[str, str]] | None]:
     """The chain of the activations and the backward pairs of the error signals, from a few samples of a probe."""
     x, z = probe.halves(_FEW)
     chain = find_chain(model, layers, x, z, forward) if activations else None
-    return chain, find_backward_pairs(model, layers, x, forward) if errors else None
+    if not errors:
+        return chain, None
+    if loss_fn is None or probe.targets is None:
+        return chain, find_backward_pairs(model, layers, x, forward)
+    few = probe.targets[: min(_FEW, probe.size // 2)]  # those of x
+    return chain, find_backward_pairs(model, layers, x, forward, lambda outputs: loss_fn(outputs, few))
 
 
 def find_chain(
@@ -145,6 +151,7 @@ def find_backward_pairs(
     layers: Mapping[str, nn.Module],
     x: Any,  # noqa: ANN401
     forward: Callable[[nn.Module, Any], Any] | None = None,
+    loss: Callable[[Any], Tensor] | None = None,
 ) -> list[tuple[str, str]]:
     r"""Pairs (b, a) whose error signals are a chain :math:`\delta_b \to \delta_a`: a reaches the output through b only.
 
@@ -156,6 +163,7 @@ def find_backward_pairs(
         layers: by name.
         x: a few samples, as the model takes them.
         forward: called as ``forward(model, inputs)`` instead of ``model(inputs)``.
+        loss: of the outputs for x; errors come from the outputs that it looks at. From the first one if left out.
 
     Returns:
         Pairs, the deeper layer first, from the output down.
@@ -165,8 +173,8 @@ def find_backward_pairs(
         >>> find_backward_pairs(net, {"0": net[0], "2": net[2]}, torch.eye(3))
         [('2', '0')]
     """
-    reached = _reached(model, layers, x, None, forward)
-    through = {b: reached - _reached(model, layers, x, b, forward) - {b} for b in reached}
+    reached = _reached(model, layers, x, None, forward, loss)
+    through = {b: reached - _reached(model, layers, x, b, forward, loss) - {b} for b in reached}
     order = [name for name in _execution_order(model, layers, x, forward) if name in reached]
     chains = frozenset((b, a) for b, found in through.items() for a in found if order.index(a) < order.index(b))
     return covering_pairs(order[::-1], chains)
@@ -178,18 +186,41 @@ def _reached(
     x: Any,  # noqa: ANN401
     cut: str | None,
     forward: Callable[[nn.Module, Any], Any] | None,
+    loss: Callable[[Any], Tensor] | None,
 ) -> set[str]:
-    """Layers at which a gradient of the output arrives when the graph is cut at one of them."""
+    """Layers at which a gradient of the outputs arrives when the graph is cut at one of them."""
     call = forward or (lambda network, inputs: network(inputs))
     with undisturbed(model), _opened(model), torch.enable_grad():
         with hold(layers, cut) as held:
-            output = first_tensor(call(model, x))
-        if output is None or not output.requires_grad:
+            outputs = call(model, x)
+        ends = [end for end in _ends(outputs, loss) if end.requires_grad]
+        if not ends:
             return set()
-        # Random weights: a plain sum has no gradient through a softmax or a normalisation.
-        weights = torch.rand(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
-        found = torch.autograd.grad((output * weights).sum(), list(held.values()), allow_unused=True)
+        # Random weights: a plain sum has no gradient through a softmax, a loss none where it is zero already.
+        generator = torch.Generator().manual_seed(0)
+        weights = [torch.rand(end.shape, generator=generator).to(end) for end in ends]
+        found = torch.autograd.grad(ends, list(held.values()), weights, allow_unused=True)
     return {name for name, grad in zip(held, found, strict=True) if grad is not None and bool(grad.any())}
+
+
+def _ends(outputs: object, loss: Callable[[Any], Tensor] | None) -> list[Tensor]:
+    """The output tensors that the loss depends on."""
+    if loss is None:
+        first = first_tensor(outputs)
+        return [] if first is None else [first]
+    leaves: list[tuple[Tensor, Tensor]] = []
+
+    def visit(tensor: Tensor) -> Tensor:
+        leaf = tensor.detach().requires_grad_(tensor.is_floating_point())
+        leaves.append((tensor, leaf))
+        return leaf
+
+    value = loss(replace_tensors(outputs, visit))
+    floats = [(tensor, leaf) for tensor, leaf in leaves if leaf.requires_grad]
+    if not floats or not isinstance(value, Tensor) or not value.requires_grad:
+        return []
+    found = torch.autograd.grad(value.sum(), [leaf for _, leaf in floats], allow_unused=True)
+    return [tensor for (tensor, _), grad in zip(floats, found, strict=True) if grad is not None]
 
 
 @contextmanager

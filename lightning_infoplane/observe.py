@@ -67,7 +67,7 @@ def measure(
     def forward(network: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
         return call(network, inputs, forward_fn)
 
-    chain, backward = find_chains(model, chosen, probe, forward, errors=errors)
+    chain, backward = find_chains(model, chosen, probe, forward, errors=errors, loss_fn=loss_fn)
     measurement = observe(
         plane.start(probe.x, probe.targets, pairs=chain and chain.pairs),
         model,

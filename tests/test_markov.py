@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from networks import assert_same, hooks_on
 from properties import assert_leaves_random_state, normal
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_infoplane.capture import LayerSpec, select_layers
-from lightning_infoplane.markov import Chain, covering_pairs, find_backward_pairs, find_chain
+from lightning_infoplane.markov import Chain, covering_pairs, find_backward_pairs, find_chain, find_chains
+from lightning_infoplane.probe import Probe
 
 Graph = Mapping[str, tuple[str, ...]]
 Pairs = list[tuple[str, str]]
@@ -672,6 +674,40 @@ def test_forward_says_how_the_network_is_called() -> None:
 
     assert find_chain(net, layers, {"pixels": X}, {"pixels": Z}, by_name).pairs == [("a", "b"), ("b", "c")]
     assert find_backward_pairs(net, layers, {"pixels": X}, by_name) == [("c", "b"), ("b", "a")]
+
+
+class WithAuxiliaryHead(nn.Module):
+    """Two layers and their head, and a head of its own on the first, as Inception has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head, self.aside = (nn.Linear(4, 4) for _ in range(4))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        early = self.first(x).tanh()
+        return self.head(self.second(early).tanh()), {"aside": self.aside(early)}
+
+
+AUXILIARY: dict[str, tuple[Callable[[Any, Tensor], Tensor] | None, list[tuple[str, str]]]] = {
+    "no loss given: the first output": (None, [("head", "second"), ("second", "first")]),
+    "the head alone": (lambda out, y: F.mse_loss(out[0], y), [("head", "second"), ("second", "first")]),
+    "both heads": (
+        lambda out, y: F.mse_loss(out[0], y) + F.mse_loss(out[1]["aside"], y),
+        [("head", "second")],  # what first hears does not all come through second
+    ),
+    "the auxiliary head alone": (lambda out, y: F.mse_loss(out[1]["aside"], y), [("aside", "first")]),
+    "nothing": (lambda out, y: y.sum(), []),
+}
+
+
+@pytest.mark.parametrize(("loss_fn", "expected"), AUXILIARY.values(), ids=AUXILIARY)
+def test_errors_come_from_the_outputs_that_the_loss_looks_at(
+    loss_fn: Callable[[Any, Tensor], Tensor] | None, expected: list[tuple[str, str]]
+) -> None:
+    net = WithAuxiliaryHead()
+    probe = Probe(torch.cat([X, Z]), torch.zeros(len(X) + len(Z), 4))
+    _, pairs = find_chains(net, select_layers(net, "linear"), probe, errors=True, loss_fn=loss_fn)
+    assert pairs == expected
 
 
 def test_nested_layers_are_apart_though_they_put_out_the_same() -> None:
