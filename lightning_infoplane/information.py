@@ -277,15 +277,16 @@ def jackknife_error(parts: Tensor) -> Tensor:
     return (parts - parts.mean(0)).square().sum(0).mul((groups - 1) / groups).sqrt()
 
 
-def p_value(value: Tensor, null: Tensor) -> Tensor:
+def p_value(value: Tensor, null: Tensor, rounding: float = 1e-9) -> Tensor:
     """How often chance ``(permutations, ...)`` gives as much as ``value (...)``, the value itself counted in.
+
+    Values within ``rounding`` of each other are the same: a shuffle that changes nothing gives as much.
 
     Example:
         >>> p_value(torch.tensor(1.0), torch.zeros(99))
         tensor(0.0100)
     """
-    # Rounding must not decide a tie: a shuffle that changes nothing is as large as the value itself.
-    as_large = (null >= value - 1e-9).sum(0)
+    as_large = (null >= value - rounding).sum(0)
     return (1 + as_large).to(value) / (1 + len(null))
 
 

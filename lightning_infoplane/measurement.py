@@ -212,7 +212,7 @@ class Measurement:
                 null = shared_bits(alone.bits, layer.bits, torch.stack(shuffles))
                 columns[f"{name}_chance"] = null.mean(0)
             if len(shuffles) >= _ENOUGH_FOR_P:
-                columns[f"{name}_p"] = p_value(columns[name], null)
+                columns[f"{name}_p"] = p_value(columns[name], null, _ROUNDING)
             order = list(grams.layers)
             ends = [(order.index(a), order.index(b)) for a, b in self._gap_pairs(grams)]
             first, second = torch.tensor(ends, dtype=torch.long, device=layer.bits.device).reshape(-1, 2).unbind(1)

@@ -88,10 +88,12 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 
 def _swap_precision(backend: Any, value: str) -> str:  # noqa: ANN401 - a module-like object without a type
-    """Set a backend's float32 precision and return what it was."""
-    before: str = backend.fp32_precision
+    """Set a backend's float32 precision and return what it was: its own, or ``"none"`` if it follows the program's."""
+    before: str = backend.fp32_precision  # as it takes effect, whoever set it
+    backend.fp32_precision = "none"
+    own = before if backend.fp32_precision != before else "none"
     backend.fp32_precision = value
-    return before
+    return own
 
 
 def map_slices(maps: Tensor) -> Iterator[slice]:

@@ -107,11 +107,27 @@ for part, precision in [(parts[1], "tf32"), (parts[4], "bf16"), (parts[3], "bf16
     assert [part.fp32_precision for part in parts] == before
 """
 
+INHERITED = """
+import torch
+from lightning_infoplane import gram
 
+matmul = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+torch.backends.fp32_precision = "tf32"  # of the whole program
+gram(torch.ones(4, 2))
+torch.backends.fp32_precision = "ieee"  # changed later: products go along
+assert [part.fp32_precision for part in matmul] == ["ieee", "ieee"]
+matmul[0].fp32_precision = "tf32"  # of CUDA's products alone
+gram(torch.ones(4, 2))
+torch.backends.fp32_precision = "none"
+assert matmul[0].fp32_precision == "tf32"
+"""
+
+
+@pytest.mark.parametrize("program", [NEW_FLAGS, INHERITED], ids=["set", "inherited"])
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
-def test_flags_of_the_new_interface_are_set_back() -> None:
+def test_flags_of_the_new_interface_are_set_back(program: str) -> None:
     """In a process of its own: torch forbids to mix the two interfaces, and the flags are process-wide."""
-    done = subprocess.run([sys.executable, "-c", NEW_FLAGS], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
