@@ -21,7 +21,7 @@ from lightning_infoplane.loggers import ModuleLog, TensorBoardExtras, keyed, log
 from lightning_infoplane.markov import Chain, find_chains
 from lightning_infoplane.measurement import Measurement, Reference
 from lightning_infoplane.observe import call, observe
-from lightning_infoplane.outputs import card, draw, remedies
+from lightning_infoplane.outputs import bill, card, draw, remedies
 from lightning_infoplane.pairs import Redundancy
 from lightning_infoplane.plane import InformationPlane, Row
 from lightning_infoplane.probe import Probe
@@ -217,11 +217,8 @@ class MatrixRenyiCallback(_Callback):
 
     def on_train_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Say what it cost; let go of the model and of the probe on the device."""
-        total = time.monotonic() - self._started
-        rank_zero_info(
-            f"MatrixRenyiCallback: {self._count} measurements took {self._seconds:.1f} s, "
-            f"{self._seconds / max(total, 1e-9):.0%} of the training time."
-        )
+        spent = bill(self._count, self._seconds, time.monotonic() - self._started)
+        rank_zero_info(f"MatrixRenyiCallback: {spent}")
         self._modules, self._probes, self._references = {}, {}, {}
         self._tensorboard.close()
 

@@ -14,8 +14,10 @@ from lightning_infoplane.plane import InformationPlane, Row, of_probe, verdicts
 from lightning_infoplane.plots import plot_depth, plot_plane, plot_redundancy
 from lightning_infoplane.probe import Probe
 
-__all__ = ["card", "draw", "remedies"]
+__all__ = ["bill", "card", "draw", "remedies"]
 
+# Share of the training time from which on a run is told how to measure less.
+_DEAR = 0.1
 _REMEDIES = {
     "saturated": "H(T) is {share:.0%} of log2 n, so I(X;T) equals H(X) whatever the layer does. "
     "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
@@ -48,6 +50,19 @@ def draw(
             if needed in found:
                 tag = "/".join(part for part in (stem, name, kind) if part)
                 log_figure(loggers, tag, plot(rows, probe=name).figure, step, folder)
+
+
+def bill(count: int, seconds: float, training: float) -> str:
+    """What the measurements of a run cost, and how to pay less where it is much.
+
+    Example:
+        >>> bill(3, 0.5, 100.0)
+        '3 measurements took 0.5 s, 0% of the training time.'
+    """
+    share = seconds / max(training, 1e-9)
+    told = f"{count} measurements took {seconds:.1f} s, {share:.0%} of the training time."
+    advice = " schedule=LogSpacedEpochs(20) measures less often, figures=False draws nothing."
+    return told + advice * (share >= _DEAR)
 
 
 def remedies(rows: Sequence[Row], probes: Mapping[str, Probe]) -> Iterator[tuple[str, str]]:

@@ -18,9 +18,9 @@ from networks import CLASSES, Steps, assert_same, callback, events, fit, hooks_o
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from lightning_infoplane import InformationPlane, MatrixRenyiCallback, MedianDistance, Probe, Row
+from lightning_infoplane import InformationPlane, LogSpacedEpochs, MatrixRenyiCallback, MedianDistance, Probe, Row
 from lightning_infoplane.markov import Chain
-from lightning_infoplane.outputs import card, remedies
+from lightning_infoplane.outputs import bill, card, remedies
 
 LIMIT = 6.0
 PROBE = Probe(torch.zeros(64, 2), torch.arange(64) % 2)
@@ -49,6 +49,14 @@ OK, SATURATED, COLLAPSED, AT_CHANCE = (
 
 def said(rows: Sequence[Row], *probes: str) -> dict[str, str]:
     return dict(remedies(rows, dict.fromkeys(probes or ("",), PROBE)))
+
+
+@pytest.mark.parametrize(("seconds", "dear"), [(1.0, False), (9.9, False), (10.0, True), (71.0, True)])
+def test_a_run_that_paid_much_is_told_how_to_pay_less(seconds: float, dear: bool) -> None:
+    told = bill(21, seconds, 100.0)
+    assert told.startswith(f"21 measurements took {seconds:.1f} s, {seconds / 100:.0%} of the training time.")
+    assert ("schedule=LogSpacedEpochs(20) measures less often" in told) == dear
+    assert MatrixRenyiCallback(schedule=LogSpacedEpochs(20), figures=False)  # what it says can be typed
 
 
 def test_a_layer_that_says_something_needs_no_remedy() -> None:
