@@ -160,9 +160,10 @@ def gaussian_gram(maps: Tensor, sigma: Tensor) -> Tensor:
     weight = torch.where(sigma > 0, 1 / sigma.clamp_min(torch.finfo(sigma.dtype).tiny), 0.0)
     product = _centred_product(maps, weight)
     half_square = product.diagonal(dim1=-2, dim2=-1) / 2
-    # -d²/2. Rounding can make a squared distance slightly negative, which would be a kernel above one.
-    exponent = (product - half_square.unsqueeze(-1) - half_square.unsqueeze(-2)).clamp_max(0)
-    return exponent.exp() / maps.shape[-3]
+    # -d²/2, in place: with large probes nothing else in memory is as large. Rounding can make a squared distance
+    # slightly negative, which would be a kernel above one.
+    product.sub_(half_square.unsqueeze(-1)).sub_(half_square.unsqueeze(-2)).clamp_max_(0)
+    return product.exp_() / maps.shape[-3]
 
 
 def as_maps(activations: Tensor) -> Tensor:
@@ -194,6 +195,6 @@ def _centred_product(maps: Tensor, weight: Tensor) -> Tensor:
         # One pass over the slice: x·w - mean(x)·w.
         scaled = torch.addcmul(-flat.mean(-2, keepdim=True) * scale, flat, scale)
         term = symmetric_product(scaled)
-        product = term if product is None else product + term
+        product = term if product is None else product.add_(term)
     assert product is not None, "maps have at least one channel"
     return product

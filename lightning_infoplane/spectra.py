@@ -8,7 +8,15 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.entropy import Eigenvalues, Estimate, Solver, check_alpha, joint_gram, normalize_trace
+from lightning_infoplane.entropy import (
+    Eigenvalues,
+    Estimate,
+    Solver,
+    check_alpha,
+    hadamard,
+    normalize_trace,
+    spectral_entropy,
+)
 from lightning_infoplane.pairs import Redundancy
 from lightning_infoplane.precision import widest_float
 
@@ -110,7 +118,8 @@ def entropies(
         alone = own() if own is not None else own_entropies(grams, settings)
         step = max(1, _BATCH_BYTES.get(device.type, _LARGE_BATCH_BYTES) // (8 * grams.input.numel()))
         for first in range(0, len(names[mine]), step):
-            stack = torch.stack([grams.layers[name] for name in names[mine][first : first + step]])
+            some = [grams.layers[name] for name in names[mine][first : first + step]]
+            stack = torch.stack(some) if len(some) > 1 else some[0].unsqueeze(0)  # a large one is not copied
             columns = [torch.stack(_joint(stack, grams, term, settings)) for term in terms]
             estimates[:, mine][:, first : first + step] = torch.stack(columns, -1)
             progress(len(stack))
@@ -139,7 +148,7 @@ def _joint(stack: Tensor, grams: Grams, term: str, settings: Settings) -> Estima
     if order is not None:
         order = order.to(partner.device)
         partner = partner[order][:, order]
-    return solver.estimate(joint_gram(stack, partner), alpha)
+    return solver.estimate(hadamard(stack, partner), alpha)
 
 
 def own_entropies(grams: Grams, settings: Settings) -> dict[str, Estimate]:
@@ -147,8 +156,9 @@ def own_entropies(grams: Grams, settings: Settings) -> dict[str, Estimate]:
     solver, alpha = settings.solver, settings.alpha
     found = {"X": solver.estimate(grams.input, alpha)}
     if grams.labels is not None:
-        nothing = torch.full_like(grams.input, 1 / len(grams.input))  # the joint with a constant is Y itself
-        found["Y"] = solver.with_classes(nothing, grams.labels, alpha)
+        _, counts = torch.unique(grams.labels, return_counts=True)  # the spectrum of the class kernel, times n
+        bits = spectral_entropy(counts.double(), alpha)
+        found["Y"] = Estimate(bits, torch.zeros_like(bits))
     elif grams.target is not None:
         found["Y"] = solver.estimate(grams.target, alpha)
     return {name: Estimate(estimate.bits.cpu(), estimate.stderr.cpu()) for name, estimate in found.items()}
