@@ -12,6 +12,7 @@ import argparse
 import torch
 from common import RESULTS, medians, peak_mb, seconds, write
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from lightning_infoplane import InformationPlane, Lanczos
@@ -75,8 +76,13 @@ def draw(found: dict[str, list[dict[str, float]]]) -> None:
     """Seconds beside the floor, one panel a kind of growth."""
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for ax, (name, rows) in zip(figure.subplots(1, 3), found.items(), strict=True):
+        sizes = [row["size"] for row in rows]
         for key, style in (("ours", "o-"), ("floor", "s--")):
-            ax.loglog([row["size"] for row in rows], [row[key] for row in rows], style, label=key)
+            ax.loglog(sizes, [row[key] for row in rows], style, label=key)
+        ax.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize="small", rotation=30)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.minorticks_off()
         ax.set(xlabel=name, ylabel="seconds a measurement")
         ax.legend()
     figure.savefig(RESULTS / "growth.png", dpi=110)
