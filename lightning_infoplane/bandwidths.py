@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_infoplane.precision import map_slices, seeded_order, seeded_part, symmetric_product, upcast
+from lightning_infoplane.distances import median_distances, pairwise_squares
+from lightning_infoplane.precision import seeded_part, upcast
 
 __all__ = [
     "Alignment",
@@ -19,8 +20,6 @@ __all__ = [
     "StandardizedSilverman",
 ]
 
-# Pairwise distances of a layer up to which a median looks at all of them; beyond, at least so many a map.
-_ALL_PAIRS, _SOME_PAIRS = 2**18, 2**10
 # Distances that nearest neighbours are looked for in at a time.
 _MAX_DISTANCES = 2**23
 
@@ -63,10 +62,10 @@ class MedianDistance(Bandwidth):
     *Scale:* follows the activations, so multiplying a layer by a constant changes nothing; use
     ``freeze=True`` to see such a growth. *Saturation:* none was seen from 6 to 512 maps, before or after
     training: √C undoes the shrinking of the effective bandwidth by a product of C kernels.
-    *Cost:* all pairs while ``C·n²`` is at most 2¹⁸. Otherwise the samples, in a seeded order, form groups, and
-    each is compared with those of one other group: 1,024 pairs a map or more, in which every sample has its
-    turn, so that a map which differs for one sample only is seen. On trained LeNet and VGG layers at n = 512
-    that moved σ by 0.5 to 2 % and H(T) by 0.01 to 0.04 bits, the same way at every measurement.
+    *Cost:* all pairs while ``C·n²`` is at most 2¹⁸ or n at most 64. Otherwise the samples, in a seeded order,
+    form groups, and each is compared with those of one other group: 1,024 pairs a map or more, in which every
+    sample has its turn, so that a map which differs for one sample only is seen. On trained LeNet and VGG
+    layers at n = 512 that moved σ by 0.5 to 2 % and H(T) by 0.01 to 0.04 bits, the same way at every measurement.
 
     Args:
         scale: a factor on the bandwidth.
@@ -94,13 +93,10 @@ class MedianDistance(Bandwidth):
 
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
-        n, channels = maps.shape[-3:-1]
+        n = maps.shape[-3]
         if self.samples is not None and self.samples < n:
             maps = maps[..., seeded_part(n, self.samples, maps.device), :, :]
-        if self.samples is not None or channels * n**2 <= _ALL_PAIRS:
-            median = _median_of_positive(_above_diagonal(_pairwise_squares(maps.movedim(-2, -3)))).sqrt()
-        else:
-            median = _median_between_groups(maps)
+        median = median_distances(maps, every_pair=self.samples is not None)
         live = (median > 0).sum(-1, keepdim=True).to(median)
         return live.sqrt().mul(self.scale).mul(median)
 
@@ -142,7 +138,7 @@ class NearestNeighbors(Bandwidth):
         step = max(1, _MAX_DISTANCES // n**2)  # maps at a time: their distances are never all held at once
         parts = []
         for first in range(0, channels, step):
-            squares = _pairwise_squares(maps[..., first : first + step, :].movedim(-2, -3))
+            squares = pairwise_squares(maps[..., first : first + step, :].movedim(-2, -3))
             others = torch.where(squares > 0, squares, torch.inf)
             nearest = others.topk(self.k, largest=False).values.sqrt()
             found = nearest.isfinite()
@@ -261,7 +257,7 @@ class Alignment(Bandwidth):
                 "Alignment() chooses the bandwidth by the targets, and none were given. Pass targets to the "
                 "measurement, or use a rule that needs none, such as MedianDistance()."
             )
-        squares = _pairwise_squares(maps.flatten(-2))
+        squares = pairwise_squares(maps.flatten(-2))
         mean = squares.sqrt().mean((-2, -1))
         best, score = torch.zeros_like(mean), torch.full_like(mean, -1)
         for factor in torch.logspace(-1, 1, 75, dtype=torch.float64).tolist():  # one n×n kernel at a time
@@ -302,49 +298,3 @@ class Fixed(Bandwidth):
 def _require_positive(rule: str, field: str, value: float) -> None:
     if not 0 < value < float("inf"):
         raise ValueError(f"{rule}({field}={value!r}): expected a positive, finite number.")
-
-
-def _pairwise_squares(points: Tensor) -> Tensor:
-    """Squared distances ``(..., n, n)`` of points ``(..., n, d)``, exactly zero where two points are alike."""
-    points = points - points.mean(-2, keepdim=True)
-    product = symmetric_product(points)
-    square = product.diagonal(dim1=-2, dim2=-1)
-    scale = square.unsqueeze(-1) + square.unsqueeze(-2)
-    squares = scale - 2 * product
-    # Below this the difference is rounding: without it a dead map would have a bandwidth of 1e-4.
-    return torch.where(squares > 16 * torch.finfo(points.dtype).eps * scale, squares, 0.0)
-
-
-def _above_diagonal(squares: Tensor) -> Tensor:
-    """Each pair once: ``(..., n, n)`` to ``(..., n(n-1)/2)``."""
-    n = squares.shape[-1]
-    row, column = torch.triu_indices(n, n, offset=1, device=squares.device)
-    return squares[..., row, column]
-
-
-def _median_between_groups(maps: Tensor) -> Tensor:
-    """Medians ``(..., C)`` of the positive distances between the samples of two groups, over all pairs of groups."""
-    n = maps.shape[-3]
-    pairs = -(-n // (2 * max(4, 2 * _SOME_PAIRS // n)))  # of groups; with fewer than four samples they do not pay
-    size = -(-n // (2 * pairs))
-    order = seeded_order(n, maps.device)
-    order = torch.cat([order, order[: 2 * pairs * size - n]])  # a few samples come twice; none is left out
-    medians = []
-    for some in map_slices(maps):
-        rows = maps[..., some, :].movedim(-2, -3)
-        left, right = (rows.index_select(-2, half).unflatten(-2, (pairs, size)) for half in order.chunk(2))
-        # By differences, not by products: as fast for so few, and zero where two samples are alike.
-        distances = torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
-        medians.append(_median_of_positive(distances.flatten(-3)))
-    return torch.cat(medians, -1)
-
-
-def _median_of_positive(values: Tensor) -> Tensor:
-    """Lower median ``(...)`` of the positive among ``(..., p)`` values; zero where there are none."""
-    if values.device.type == "cpu":  # four times faster than a sort
-        return torch.where(values > 0, values, torch.nan).nanmedian(-1).values.nan_to_num(0.0)
-    # On CUDA torch.median refuses to run under Trainer(deterministic=True); a sort does not.
-    ordered = values.sort(-1).values
-    zeros = (ordered <= 0).sum(-1, keepdim=True)
-    middle = (zeros + (values.shape[-1] - zeros - 1).clamp_min(0) // 2).clamp_max(values.shape[-1] - 1)
-    return ordered.gather(-1, middle).squeeze(-1)

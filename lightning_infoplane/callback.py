@@ -69,7 +69,8 @@ class MatrixRenyiCallback(_Callback):
         log_prefix: put before every key; ``"{name}/"`` when left out.
         prog_bar: show progress during a measurement.
         probe_batch_size: send the probe through the network in pieces of this size. Its activations are then
-            held on the CPU until the last piece is through.
+            held on the CPU until the last piece is through. Error signals take a forward pass more, and outputs
+            that can be put together: tensors ``(n, ...)``.
         seed: of the probe and the shuffles.
         on_probe_change: what to do on resuming with a probe of other samples: ``"error"`` or ``"warn"``.
         dpi_pairs: between which layers gaps are logged: ``"markov"``, those that intervention on the network finds

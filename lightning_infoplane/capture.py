@@ -171,11 +171,15 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             module._buffers.update(held)
         # By value: writes through .data leave no other trace, and writing what is already there would break the
         # backward pass of a graph that is still alive. All in one look, for which the host waits once.
-        where = buffers[0].device if buffers else None
-        changed = [buffer.ne(before).any().to(where) for buffer, before in zip(buffers, saved, strict=True)]
-        differ = torch.stack(changed).tolist() if changed else []
+        alike = []
+        for buffer, before in zip(buffers, saved, strict=True):
+            if (buffer.shape, buffer.dtype, buffer.device) == (before.shape, before.dtype, before.device):
+                alike.append((buffer, before))
+            else:  # another tensor in all but name
+                buffer.data = before
+        changed = [buffer.ne(before).any().to(alike[0][0].device) for buffer, before in alike]
         with torch.no_grad():
-            for buffer, before, differs in zip(buffers, saved, differ, strict=True):
+            for (buffer, before), differs in zip(alike, torch.stack(changed).tolist() if changed else [], strict=True):
                 if differs:
                     buffer.copy_(before)
 
@@ -224,6 +228,13 @@ def first_tensor(output: object) -> Tensor | None:
     if isinstance(output, list | tuple):
         return next((found for part in output if (found := first_tensor(part)) is not None), None)
     return None
+
+
+def tensors_in(output: object) -> list[Tensor]:
+    """All tensors of a structure, in the order in which :func:`replace_tensors` comes to them."""
+    found: list[Tensor] = []
+    replace_tensors(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
 
 
 def replace_tensors(output: Any, function: Callable[[Tensor], Tensor], first_only: bool = False) -> Any:  # noqa: ANN401

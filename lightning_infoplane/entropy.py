@@ -220,7 +220,7 @@ class Solver(ABC):
         return Estimate(bits, torch.zeros_like(bits))
 
     def with_classes(self, gram: Tensor, labels: Tensor, alpha: float) -> Estimate:
-        """Entropies of the joint with the class kernel of ``labels (n,)``."""
+        """Entropies of the joint with the class kernel of ``labels (n,)``, which are on the CPU."""
         same = (labels.unsqueeze(-1) == labels).to(gram.device)
         return self.estimate(hadamard(gram, same), alpha)
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import first_tensor, hold, replace_tensors, undisturbed
+from lightning_infoplane.capture import first_tensor, hold, replace_tensors, tensors_in, undisturbed
 from lightning_infoplane.precision import upcast, widest_float
 from lightning_infoplane.probe import Probe
 
@@ -60,12 +60,12 @@ def error_signals(
         raise ValueError(
             "the model was made in inference mode: no gradient can be had. Make it under no_grad() instead."
         )
-    call, loss_fn = (model if forward is None else partial(forward, model)), loss_fn or default_loss
+    call: Forward = model if forward is None else partial(forward, model)
     with undisturbed(model):
         if batch_size is None or batch_size >= probe.size:
-            errors = _at_once(call, layers, probe, loss_fn)
+            errors = _at_once(call, layers, probe, loss_fn or default_loss)
         else:
-            errors = _in_pieces(call, layers, probe, loss_fn, batch_size)
+            errors = _in_pieces(model, call, layers, probe, loss_fn, batch_size)
     if not errors:
         raise ValueError(
             f"the loss depends on none of the layers {', '.join(layers)}. Choose layers on the way to the loss, "
@@ -83,20 +83,31 @@ def _at_once(call: Forward, layers: Mapping[str, nn.Module], probe: Probe, loss_
 
 
 def _in_pieces(
-    call: Forward, layers: Mapping[str, nn.Module], probe: Probe, loss_fn: LossFunction, size: int
+    model: nn.Module,
+    call: Forward,
+    layers: Mapping[str, nn.Module],
+    probe: Probe,
+    loss_fn: LossFunction | None,
+    size: int,
 ) -> dict[str, Tensor]:
     """Backward through the loss for all samples together, then through the network piece by piece."""
     assert probe.targets is not None, "checked at the edge"
-    outputs = [(call(piece), length) for piece, length in probe.pieces(size)]
+
+    def outputs_of(piece: object) -> object:
+        return call(piece) if loss_fn is not None else first_tensor(call(piece))  # all that the default looks at
+
+    with undisturbed(model):  # on its own: both passes draw the same random numbers
+        outputs = [(outputs_of(piece), length) for piece, length in probe.pieces(size)]
     leaves = [_joined(parts) for parts in zip(*(_tensors(*output) for output in outputs), strict=True)]
     following = iter(leaves)
-    with torch.enable_grad():
-        loss = _one_number(loss_fn(replace_tensors(outputs[0][0], lambda _: next(following)), probe.targets))
+    with torch.enable_grad():  # clones: a loss may work in place
+        whole = replace_tensors(outputs[0][0], lambda _: next(following).clone())
+        loss = _one_number((loss_fn or default_loss)(whole, probe.targets))
     arriving = _gradients([loss], {i: leaf for i, leaf in enumerate(leaves) if leaf.requires_grad}, [None])
     found: dict[str, list[Tensor]] = {}
     for start, (piece, length) in zip(range(0, probe.size, size), probe.pieces(size), strict=True):
         with torch.enable_grad(), hold(layers) as held:
-            ends = _tensors(call(piece), length)
+            ends = _tensors(outputs_of(piece), length)
         here = {i: error[start : start + length].to(ends[i]) for i, error in arriving.items()}
         for name, error in _gradients([ends[i] for i in here], held, list(here.values())).items():
             found.setdefault(name, []).append(error.cpu())
@@ -114,27 +125,29 @@ def _gradients(
         [end for end, _ in kept], list(held.values()), [grad for _, grad in kept], allow_unused=True
     )
     errors = {name: error for name, error in zip(held, found, strict=True) if error is not None}
-    return {name: error.to(widest_float(error.device)) for name, error in errors.items()}
+    return {
+        name: error.to(widest_float(error.device)) if error.is_floating_point() else error
+        for name, error in errors.items()
+    }
 
 
 def _tensors(outputs: object, samples: int) -> list[Tensor]:
     """All tensors of a piece's outputs, if each has a row a sample."""
-    found: list[Tensor] = []
-    replace_tensors(outputs, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    for tensor in found:
-        if tensor.ndim == 0 or len(tensor) != samples:
-            raise ValueError(
-                f"the probe goes through in pieces, and an output of shape {tuple(tensor.shape)} is not one row a "
-                f"sample of {samples}: it cannot be put together. Leave probe_batch_size out, or pass a forward_fn "
-                "that returns only what the loss needs, (n, ...) each."
-            )
+    found = tensors_in(outputs)
+    odd = next((tensor for tensor in found if tensor.ndim == 0 or len(tensor) != samples), None)
+    if odd is not None or not found:
+        got = type(outputs).__name__ if odd is None else f"an output of shape {tuple(odd.shape)}"
+        raise ValueError(
+            f"the probe goes through in pieces of {samples}, and {got} cannot be put together from them. Leave "
+            "probe_batch_size out, or pass a forward_fn that returns only what the loss needs: tensors (n, ...)."
+        )
     return found
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
     """A new leaf of all samples."""
     joined = torch.cat(tuple(parts)).detach()
-    return joined.requires_grad_(joined.is_floating_point())
+    return joined.requires_grad_(joined.is_floating_point() or joined.is_complex())
 
 
 def _one_number(loss: object) -> Tensor:

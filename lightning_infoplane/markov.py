@@ -14,10 +14,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import first_tensor, hold, intercept, isolated_rng, replace_tensors, undisturbed
+from lightning_infoplane.capture import (
+    first_tensor,
+    hold,
+    intercept,
+    isolated_rng,
+    replace_tensors,
+    tensors_in,
+    undisturbed,
+)
 from lightning_infoplane.probe import Probe
 
 __all__ = ["Chain", "covering_pairs", "find_backward_pairs", "find_chain", "find_chains"]
+
+Forward = Callable[[nn.Module, Any], Any]
 
 # Relative to the largest value: kernels that sum in another order must not look like a dependence.
 _TOLERANCE = 1e-5
@@ -173,8 +183,10 @@ def find_backward_pairs(
         >>> find_backward_pairs(net, {"0": net[0], "2": net[2]}, torch.eye(3))
         [('2', '0')]
     """
-    reached = _reached(model, layers, x, None, forward, loss)
-    through = {b: reached - _reached(model, layers, x, b, forward, loss) - {b} for b in reached}
+    call = forward or (lambda network, inputs: network(inputs))
+    places = None if loss is None else _looked_at(model, x, call, loss)
+    reached = _reached(model, layers, x, None, call, places)
+    through = {b: reached - _reached(model, layers, x, b, call, places) - {b} for b in reached}
     order = [name for name in _execution_order(model, layers, x, forward) if name in reached]
     chains = frozenset((b, a) for b, found in through.items() for a in found if order.index(a) < order.index(b))
     return covering_pairs(order[::-1], chains)
@@ -185,16 +197,15 @@ def _reached(
     layers: Mapping[str, nn.Module],
     x: Any,  # noqa: ANN401
     cut: str | None,
-    forward: Callable[[nn.Module, Any], Any] | None,
-    loss: Callable[[Any], Tensor] | None,
+    forward: Forward,
+    places: Sequence[int] | None,
 ) -> set[str]:
     """Layers at which a gradient of the outputs arrives when the graph is cut at one of them."""
-    call = forward or (lambda network, inputs: network(inputs))
     with undisturbed(model), _opened(model), torch.enable_grad():
         with hold(layers, cut) as held:
-            outputs = call(model, x)
-        ends = [end for end in _ends(outputs, loss) if end.requires_grad]
-        if not ends:
+            outputs = forward(model, x)
+        ends = [end for end in _ends(outputs, places) if end.requires_grad]
+        if not ends or not held:
             return set()
         # Random weights: a plain sum has no gradient through a softmax, a loss none where it is zero already.
         generator = torch.Generator().manual_seed(0)
@@ -203,24 +214,37 @@ def _reached(
     return {name for name, grad in zip(held, found, strict=True) if grad is not None and bool(grad.any())}
 
 
-def _ends(outputs: object, loss: Callable[[Any], Tensor] | None) -> list[Tensor]:
-    """The output tensors that the loss depends on."""
-    if loss is None:
+def _looked_at(model: nn.Module, x: Any, forward: Forward, loss: Callable[[Any], Tensor]) -> tuple[int, ...]:  # noqa: ANN401
+    """Places, among the tensors of the outputs, of those that the loss depends on; of all, where that cannot be told.
+
+    From few samples it may not be: a loss can want all of them, or find no pair among these. More outputs than the
+    loss looks at are more ways around, and so fewer pairs, none of them wrong.
+    """
+    leaves: list[Tensor] = []
+
+    def leaf(tensor: Tensor) -> Tensor:
+        leaves.append(tensor.detach().requires_grad_(tensor.is_floating_point() or tensor.is_complex()))
+        return leaves[-1].clone()  # a loss may work in place
+
+    with undisturbed(model):
+        outputs = forward(model, x)
+        with torch.enable_grad():
+            stand_in = replace_tensors(outputs, leaf)
+            places = [i for i, tensor in enumerate(leaves) if tensor.requires_grad]
+            try:
+                found = torch.autograd.grad(loss(stand_in).sum(), [leaves[i] for i in places], allow_unused=True)
+            except Exception:  # the user's loss: if it fails on the whole probe too, measuring the errors will say so
+                return tuple(places)
+    return tuple(i for i, grad in zip(places, found, strict=True) if grad is not None) or tuple(places)
+
+
+def _ends(outputs: object, places: Sequence[int] | None) -> list[Tensor]:
+    """The output tensors at these places; the first one where none are given."""
+    if places is None:
         first = first_tensor(outputs)
         return [] if first is None else [first]
-    leaves: list[tuple[Tensor, Tensor]] = []
-
-    def visit(tensor: Tensor) -> Tensor:
-        leaf = tensor.detach().requires_grad_(tensor.is_floating_point())
-        leaves.append((tensor, leaf))
-        return leaf
-
-    value = loss(replace_tensors(outputs, visit))
-    floats = [(tensor, leaf) for tensor, leaf in leaves if leaf.requires_grad]
-    if not floats or not isinstance(value, Tensor) or not value.requires_grad:
-        return []
-    found = torch.autograd.grad(value.sum(), [leaf for _, leaf in floats], allow_unused=True)
-    return [tensor for (tensor, _), grad in zip(floats, found, strict=True) if grad is not None]
+    tensors = tensors_in(outputs)
+    return [tensors[i] for i in places]
 
 
 @contextmanager

@@ -191,7 +191,7 @@ class Measurement:
         }
         if numbers:
             place = self._reference.grams.input.new_empty(0, dtype=widest_float(self._reference.grams.input.device))
-            here = torch.stack([number.to(place) for number in numbers.values()])
+            here = torch.stack([for_spectra(number).to(place) for number in numbers.values()])
             self._told = dict(zip(numbers, share.first(here).tolist(), strict=True))
         for name in [name for name in layers if not self._told.pop((name, "finite"))]:
             warnings.warn(f"layer {name!r} has NaN or infinite activations: it is left out this time.", stacklevel=4)

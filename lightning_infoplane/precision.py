@@ -88,7 +88,10 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 
 def _swap_precision(backend: Any, value: str) -> str:  # noqa: ANN401 - a module-like object without a type
-    """Set a backend's float32 precision and return what it was: its own, or ``"none"`` if it follows the program's."""
+    """Set a backend's float32 precision and return what it was: its own, or ``"none"`` if it follows the program's.
+
+    One of its own that is the same as the program's cannot be told from following.
+    """
     before: str = backend.fp32_precision  # as it takes effect, whoever set it
     backend.fp32_precision = "none"
     own = before if backend.fp32_precision != before else "none"

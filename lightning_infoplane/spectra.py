@@ -24,7 +24,7 @@ __all__ = ["Grams", "Settings", "Share", "entropies", "own_entropies"]
 
 # Bytes of float64 matrices whose spectra are asked for in one call. A GPU's solver makes the host wait at each.
 _BATCH_BYTES = {"cpu": 2**24}
-_LARGE_BATCH_BYTES = 2**29
+_LARGE_BATCH_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,9 @@ def entropies(
     mine, failure = slice(share.rank, None, share.world_size), None
     try:
         alone = own() if own is not None else own_entropies(grams, settings)
+        for name, estimate in alone.items():
+            if not bool(torch.stack(estimate).isfinite().all()):
+                raise ValueError(f"the spectrum of {name} is not that of a Gram matrix")
         step = max(1, _BATCH_BYTES.get(device.type, _LARGE_BATCH_BYTES) // (8 * grams.input.numel()))
         for first in range(0, len(names[mine]), step):
             some = [grams.layers[name] for name in names[mine][first : first + step]]
@@ -127,11 +130,16 @@ def entropies(
         failure = error
     # One exchange between the processes, one transfer to the host: nobody has looked at a number until here.
     failed = estimates.new_full((1,), float(failure is not None))
-    *_, failures = numbers = share.total(torch.cat([estimates.flatten(), failed])).cpu()
+    numbers = share.total(torch.cat([estimates.flatten(), failed])).cpu()
     estimates = numbers[:-1].reshape(estimates.shape)
-    if failures > 0 or not bool(estimates.isfinite().all()):
-        why = failure or ("see the other processes" if failures > 0 else "a spectrum is not that of a Gram matrix")
-        raise RuntimeError(f"the entropies could not be computed: {why}.") from failure
+    if numbers[-1] > 0:
+        raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
+    fine = estimates.isfinite().all(-1).all(0).tolist()
+    if bad := [name for name, found in zip(names, fine, strict=True) if not found]:
+        raise RuntimeError(
+            f"the entropies could not be computed: the solver found none for {', '.join(bad)}. Eigenvalues() finds "
+            "that of every positive semi-definite matrix."
+        )
     return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)} | alone
 
 

@@ -20,7 +20,8 @@ SOURCES = {path.stem: path for path in sorted(PACKAGE.glob("*.py"))}
 # Which of our modules each may import. The order is that of the layout: nobody imports from a later line.
 ROOMS: dict[str, set[str]] = {
     "precision": set(),
-    "bandwidths": {"precision"},
+    "distances": {"precision"},
+    "bandwidths": {"distances", "precision"},
     "kernels": {"bandwidths", "precision"},
     "entropy": {"precision"},
     "solvers": {"entropy", "precision"},
@@ -49,7 +50,7 @@ ROOMS["runs"] = {"plane"}
 ROOMS["report"] = {"plane", "plots", "runs", "summary", "tables"}
 ROOMS["callback"] = set(ROOMS) - {"metrics", "report", "runs", "summary"}  # the one that puts everything together
 EVERYTHING = {*ROOMS, "__init__", "__main__"}  # what the two doors of the house may open
-MATHEMATICS = ["precision", "bandwidths", "kernels", "entropy", "solvers", "information", "pairs"]
+MATHEMATICS = ["precision", "distances", "bandwidths", "kernels", "entropy", "solvers", "information", "pairs"]
 # These need nothing but torch: a plain PyTorch loop can use them.
 FRAMEWORK_FREE = [
     *MATHEMATICS,

@@ -30,6 +30,7 @@ from lightning_infoplane import (
     gram,
     renyi_entropy,
 )
+from lightning_infoplane import distances as distances_room
 
 FOLLOWING = [MedianDistance(), NearestNeighbors(), StandardizedSilverman(), Alignment()]
 RULES: list[Bandwidth] = [*FOLLOWING, Silverman(), Fixed(2.0)]
@@ -162,7 +163,7 @@ def many_maps(n: int = 600, channels: int = 8) -> Tensor:
     return normal(n, channels, 4, dtype=torch.float32)
 
 
-@pytest.mark.parametrize(("n", "channels"), [(75, 64), (130, 32), (513, 4), (600, 8), (1500, 2)])
+@pytest.mark.parametrize(("n", "channels"), [(75, 64), (130, 32), (300, 4), (513, 4), (600, 8), (1500, 2)])
 def test_the_median_between_groups_is_close_to_that_of_all_pairs_and_always_the_same(n: int, channels: int) -> None:
     maps = many_maps(n, channels)
     some, whole = MedianDistance()(maps), MedianDistance(samples=n)(maps)
@@ -170,6 +171,35 @@ def test_the_median_between_groups_is_close_to_that_of_all_pairs_and_always_the_
     assert not torch.equal(some, whole)
     torch.testing.assert_close(some, whole, rtol=0.12, atol=0)  # of a single map: four standard errors
     assert float((some / whole - 1).square().mean().sqrt()) < 0.03
+
+
+@pytest.mark.parametrize("n", [181, 182, 512])
+def test_saturated_maps_have_the_distances_between_their_values_not_those_of_their_last_digits(n: int) -> None:
+    """Eight maps of ±1 with rounding about it: at n = 182 the median turns from all pairs to groups."""
+    signs = torch.where(normal(n, 8, 1, seed=2) > 0, 1.0, -1.0).float()
+    maps = signs * (1 - 2e-5 * normal(n, 8, 1, seed=3).abs().float())
+    sigma = MedianDistance()(maps) / 8**0.5
+    torch.testing.assert_close(sigma, torch.full((8,), 2.0), rtol=1e-3, atol=0)
+
+
+def test_probabilities_of_a_sure_network_are_measured() -> None:
+    """A softmax with a margin of eight: most distances are those of tiny probabilities, near what float32 can tell."""
+    scores = normal(512, 10, dtype=torch.float32) + 8 * torch.nn.functional.one_hot(torch.arange(512) % 10)
+    bits, all_pairs = (
+        renyi_entropy(feature_map_gram(scores.softmax(1), MedianDistance(samples=n))) for n in (None, 512)
+    )
+    assert_bits(bits, all_pairs, 0.3)
+
+
+@pytest.mark.parametrize("n", range(65, 700, 7))
+def test_groups_have_as_many_pairs_as_is_said(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    original = distances_room._median_of_positive
+    monkeypatch.setattr(
+        distances_room, "_median_of_positive", lambda values: looked_at.append(values.shape[-1]) or original(values)
+    )
+    MedianDistance()(normal(n, 2**18 // n**2 + 1, 1))
+    assert looked_at[0] >= 1024
 
 
 def test_the_median_of_a_part_of_the_samples_is_that_of_all_its_pairs() -> None:

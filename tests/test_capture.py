@@ -327,6 +327,20 @@ def test_buffers_that_a_forward_pass_changed_or_replaced_are_put_back(failure: B
         torch.testing.assert_close(buffer, values[name], rtol=0, atol=0, equal_nan=True, msg=name)
 
 
+def test_buffers_that_took_another_shape_are_put_back_and_so_are_the_others() -> None:
+    model = nn.Module()
+    model.register_buffer("mean", torch.zeros(3))
+    model.register_buffer("seen", torch.ones(2))
+    mean, seen = model.mean, model.seen
+    with undisturbed(model):
+        model.mean.add_(1)  # type: ignore[operator]
+        model.seen.data = torch.ones(4, dtype=torch.float64)  # type: ignore[union-attr]
+    assert model.mean is mean
+    assert model.seen is seen
+    assert torch.equal(model.mean, torch.zeros(3))  # type: ignore[arg-type]
+    assert torch.equal(model.seen, torch.ones(2))  # type: ignore[arg-type]
+
+
 def test_a_buffer_that_did_not_change_is_not_written_to() -> None:
     """A write would break the backward pass of a graph that is still alive."""
     net = nn.Sequential(nn.BatchNorm1d(2))

@@ -554,11 +554,51 @@ def test_pieces_go_through_any_loss_and_any_structure_of_outputs() -> None:
         torch.testing.assert_close(pieces[name], error, rtol=1e-5, atol=1e-8)
 
 
-def test_outputs_that_cannot_be_put_together() -> None:
-    with pytest.raises(
-        ValueError, match=r"an output of shape \(\) is not one row a sample of 3.*Leave probe_batch_size out"
-    ):
-        small(forward=lambda net, x: (net(x), net(x).sum()), batch_size=3)
+@pytest.mark.parametrize(
+    ("forward", "got"),
+    [(lambda net, x: (net(x), net(x).sum()), r"an output of shape \(\)"), (lambda net, x: {net(x)}, "set")],
+    ids=["a scalar", "no structure we know"],
+)
+def test_outputs_that_cannot_be_put_together(forward: Callable[[nn.Module, Tensor], Any], got: str) -> None:
+    with pytest.raises(ValueError, match=f"in pieces of 3, and {got} cannot be put together.*Leave probe_batch_size"):
+        small(forward=forward, loss_fn=lambda out, y: out[0].sum(), batch_size=3)
+
+
+def test_the_default_loss_needs_only_the_first_output_of_a_piece() -> None:
+    """An LSTM hands out its state too, which is not one row a sample."""
+    net = nn.LSTM(3, 4, batch_first=True)
+    probe = Probe(normal(5, 6, 3, dtype=torch.float32), normal(5, 6, 4, dtype=torch.float32))
+    for signals in (error_signals(net, {"": net}, probe), error_signals(net, {"": net}, probe, batch_size=2)):
+        torch.testing.assert_close(signals[""], error_signals(net, {"": net}, probe)[""])
+
+
+def test_both_passes_of_a_network_that_is_random_draw_the_same_numbers() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.exp(self.b(F.dropout(self.a(x), 0.5, training=True)))  # in eval mode as well
+
+    net, half = Noisy(), normal(4, 3, dtype=torch.float32)
+    probe = Probe(torch.cat([half, half]), torch.ones(8, 2))
+    torch.manual_seed(3)
+    with torch.random.fork_rng():
+        expected = error_signals(net, {"b": net.b}, probe, lambda out, y: out.sum(), batch_size=4)["b"]
+    with torch.random.fork_rng():
+        outputs = torch.cat([net(part) for part in (half, half)])
+    torch.testing.assert_close(expected, outputs.detach().double())  # d exp(b) / db
+
+
+def test_a_loss_in_place_works_in_pieces_too() -> None:
+    def centred(outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs.sub_(outputs.mean(0, keepdim=True))
+        return outputs.square().mean()
+
+    whole, pieces = small(loss_fn=centred), small(loss_fn=centred, batch_size=3)
+    for name, error in whole.items():
+        torch.testing.assert_close(pieces[name], error, rtol=1e-4, atol=1e-7)
 
 
 def test_the_probe_batch_size_of_the_callback_is_for_error_signals_too(tmp_path: Path) -> None:

@@ -696,7 +696,12 @@ AUXILIARY: dict[str, tuple[Callable[[Any, Tensor], Tensor] | None, list[tuple[st
         [("head", "second")],  # what first hears does not all come through second
     ),
     "the auxiliary head alone": (lambda out, y: F.mse_loss(out[1]["aside"], y), [("aside", "first")]),
-    "nothing": (lambda out, y: y.sum(), []),
+    "nothing, so that all are taken": (lambda out, y: y.sum(), [("head", "second")]),
+    "all samples at once, so that all are taken": (lambda out, y: out[0][100].sum(), [("head", "second")]),
+    "the head alone, in place": (
+        lambda out, y: F.mse_loss(out[0].sub_(out[0].mean()), y),
+        [("head", "second"), ("second", "first")],
+    ),
 }
 
 

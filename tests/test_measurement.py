@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from lightning_infoplane import (
     Alignment,
     Bandwidth,
+    Eigenvalues,
     Fixed,
     InformationPlane,
     Lanczos,
     MedianDistance,
     Row,
     Silverman,
+    Solver,
     class_gram,
     feature_map_gram,
     gram,
@@ -369,6 +372,28 @@ def test_every_process_takes_the_matrices_of_the_first() -> None:
     plane.finish(measurement, share=Share(first=first))
     assert asked.count((N, N)) == 3  # X, Y and T
     assert asked.count((3,)) == 1  # the bandwidths of three maps
+
+
+@dataclass(frozen=True)
+class Fails(Solver):
+    """NaN for matrices of which it is told, by their place among those it sees."""
+
+    calls: tuple[int, ...]
+    seen: list[int] = field(default_factory=list, compare=False)
+
+    def __call__(self, gram: Tensor, alpha: float) -> Tensor:
+        self.seen.append(len(self.seen))
+        bits = Eigenvalues()(gram, alpha)
+        return bits * torch.nan if self.seen[-1] in self.calls else bits
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [(0, "the spectrum of X is not that of a Gram matrix"), (1, "the solver found none for conv, sequence, linear")],
+)
+def test_a_solver_that_finds_nothing_ends_in_a_sentence(call: int, what: str) -> None:
+    with pytest.raises(RuntimeError, match=f"the entropies could not be computed: {what}"):
+        measure(solver=Fails((call,)), chance=0)
 
 
 def test_a_failure_of_another_process_is_heard_here() -> None:
