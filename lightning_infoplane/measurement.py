@@ -168,6 +168,7 @@ class Measurement:
         """All quantities by (layer, quantity); a layer that is not finite is left out, with a warning."""
         grams = self._agree_on(share)
         found = entropies(grams, self._settings, share, self._progress, lambda: self._reference.entropies)
+        grams, found = self._without_failures(grams, found)
         columns = self._columns(grams, found)
         if self._settings.jackknife:
             for name, error in self._jackknife(grams, share).items():
@@ -197,6 +198,21 @@ class Measurement:
             warnings.warn(f"layer {name!r} has NaN or infinite activations: it is left out this time.", stacklevel=4)
             del layers[name], self.sigmas[name]
         return self._reference.grams._replace(layers=layers)
+
+    def _without_failures(self, grams: Grams, found: dict[str, Estimate]) -> tuple[Grams, dict[str, Estimate]]:
+        """Only the layers of which every entropy was found; one that was not costs the others nothing."""
+        of_layers = {term: torch.stack(estimate) for term, estimate in found.items() if term not in ("X", "Y")}
+        fine = torch.stack([both.isfinite().all(0) for both in of_layers.values()]).all(0)
+        for name in [name for name, good in zip(grams.layers, fine.tolist(), strict=True) if not good]:
+            warnings.warn(
+                f"layer {name!r} is left out this time: its Gram matrix has no spectrum. Float32 does not resolve it "
+                "at this bandwidth, or the solver failed. MedianDistance(scale=2) is a larger bandwidth.",
+                stacklevel=4,
+            )
+            del self.sigmas[name]
+        layers = {name: gram for name, gram in grams.layers.items() if name in self.sigmas}
+        kept = {term: Estimate(*both[:, fine]) for term, both in of_layers.items()}
+        return grams._replace(layers=layers), found | kept
 
     def _columns(self, grams: Grams, found: Mapping[str, Estimate]) -> dict[str, Tensor]:
         """Quantities of the layers, ``(layers,)``, and their gaps, ``(pairs,)``."""

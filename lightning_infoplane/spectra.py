@@ -106,6 +106,8 @@ def entropies(
     Keys: ``"T"``; ``"TX"``, ``"TY"``; ``"TX0"``, ``"TY0"``, ``"TX1"``, … with the samples of X or Y shuffled;
     ``"X"``, ``"Y"``, scalars, which ``own`` gives where they are known already.
 
+    NaN stands for what the solver did not find.
+
     Raises:
         RuntimeError: on every process, if a spectrum fails on one.
     """
@@ -134,12 +136,6 @@ def entropies(
     estimates = numbers[:-1].reshape(estimates.shape)
     if numbers[-1] > 0:
         raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
-    fine = estimates.isfinite().all(-1).all(0).tolist()
-    if bad := [name for name, found in zip(names, fine, strict=True) if not found]:
-        raise RuntimeError(
-            f"the entropies could not be computed: the solver found none for {', '.join(bad)}. Eigenvalues() finds "
-            "that of every positive semi-definite matrix."
-        )
     return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)} | alone
 
 

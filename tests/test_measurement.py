@@ -387,13 +387,27 @@ class Fails(Solver):
         return bits * torch.nan if self.seen[-1] in self.calls else bits
 
 
-@pytest.mark.parametrize(
-    ("call", "what"),
-    [(0, "the spectrum of X is not that of a Gram matrix"), (1, "the solver found none for conv, sequence, linear")],
-)
-def test_a_solver_that_finds_nothing_ends_in_a_sentence(call: int, what: str) -> None:
-    with pytest.raises(RuntimeError, match=f"the entropies could not be computed: {what}"):
-        measure(solver=Fails((call,)), chance=0)
+def test_an_input_without_a_spectrum_ends_in_a_sentence() -> None:
+    with pytest.raises(RuntimeError, match="could not be computed: the spectrum of X is not that of a Gram matrix"):
+        measure(solver=Fails((0,)), chance=0)
+
+
+def test_layers_without_a_spectrum_are_left_out() -> None:
+    with pytest.warns(
+        UserWarning, match="layer '(conv|sequence|linear)' is left out this time: its Gram matrix has no"
+    ):
+        found = measure(solver=Fails((1,)), chance=0)  # all layers together, the input was the first
+    assert {layer for layer, _ in found} == {""}
+    assert found["", "H_X"] > 0
+
+
+def test_a_layer_that_float32_does_not_resolve_costs_the_others_nothing() -> None:
+    """Two clusters far apart, each narrower than rounding of the distance between them, at a bandwidth to match."""
+    clusters = (torch.where(CLASSES > 0, 1e4, -1e4)[:, None] + normal(N, 40, seed=8)).float()
+    layers = {**LAYERS, "clusters": clusters}
+    with pytest.warns(UserWarning, match="layer 'clusters' is left out this time: its Gram matrix has no spectrum"):
+        found = measure(layers=layers, bandwidth=Fixed(1.0))
+    assert found == measure(bandwidth=Fixed(1.0))
 
 
 def test_a_failure_of_another_process_is_heard_here() -> None:
