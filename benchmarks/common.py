@@ -6,14 +6,15 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
+from torch import Tensor
 
-__all__ = ["RESULTS", "medians", "peak_mb", "seconds", "setting", "write"]
+__all__ = ["RESULTS", "floor", "medians", "peak_mb", "seconds", "setting", "write"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -52,6 +53,16 @@ def medians(rivals: Mapping[str, Callable[[], object]], rounds: int = 5, device:
         for name, work in rivals.items():
             times[name].append(seconds(work, device))
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def floor(variables: Sequence[Tensor], spectra: int) -> None:
+    """What the definition needs and nothing else: a float32 product a variable, and so many float64 spectra."""
+    for values in variables:
+        flat = values.flatten(1)
+        product = flat @ flat.T
+    matrix = product.double()
+    for _ in range(spectra):
+        torch.linalg.eigvalsh(matrix)
 
 
 def peak_mb() -> float:

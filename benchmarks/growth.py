@@ -10,7 +10,7 @@ thread. Writes benchmarks/results/growth.json and growth.png.
 import argparse
 
 import torch
-from common import RESULTS, medians, peak_mb, seconds, write
+from common import RESULTS, floor, medians, peak_mb, seconds, write
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
@@ -45,20 +45,13 @@ def ours(x: Tensor, y: Tensor, layers: dict[str, Tensor]) -> None:
     InformationPlane(chance=0).measure(x, y, layers)
 
 
-def floor(x: Tensor, y: Tensor, layers: dict[str, Tensor]) -> None:
-    """The products and the spectra that the definition needs."""
-    for values in (x, *layers.values()):
-        flat = values.flatten(1)
-        product = flat @ flat.T
-    matrix = product.double()
-    for _ in range(1 + 2 * len(layers)):
-        torch.linalg.eigvalsh(matrix)
-
-
 def both(case: tuple[int, int, int, int]) -> dict[str, float]:
     """Median seconds of both, in turn."""
-    given = data(*case)
-    return medians({"ours": lambda: ours(*given), "floor": lambda: floor(*given)}, 5 if case[0] < 2048 else 3)
+    x, y, layers = data(*case)
+    return medians(
+        {"ours": lambda: ours(x, y, layers), "floor": lambda: floor([x, *layers.values()], 1 + 2 * len(layers))},
+        5 if case[0] < 2048 else 3,
+    )
 
 
 def large_probe() -> dict[str, float]:

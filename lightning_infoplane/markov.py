@@ -187,7 +187,7 @@ def find_backward_pairs(
     places = None if loss is None else _looked_at(model, x, call, loss)
     reached = _reached(model, layers, x, None, call, places)
     through = {b: reached - _reached(model, layers, x, b, call, places) - {b} for b in reached}
-    order = [name for name in _execution_order(model, layers, x, forward) if name in reached]
+    order = [name for name in _execution_order(model, layers, x, call) if name in reached]
     chains = frozenset((b, a) for b, found in through.items() for a in found if order.index(a) < order.index(b))
     return covering_pairs(order[::-1], chains)
 
@@ -274,12 +274,12 @@ def _execution_order(
     model: nn.Module,
     layers: Mapping[str, nn.Module],
     x: Any,  # noqa: ANN401
-    forward: Callable[[nn.Module, Any], Any] | None,
+    forward: Forward,
 ) -> list[str]:
     """Names in the order of their calls."""
     called: list[str] = []
     with undisturbed(model), intercept(layers, lambda name, output: called.append(name)):
-        (forward or (lambda network, inputs: network(inputs)))(model, x)
+        forward(model, x)
     return called
 
 
