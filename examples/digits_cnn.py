@@ -15,8 +15,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from lightning_infoplane import MatrixRenyiCallback
-from lightning_infoplane.plots import plot_curves, plot_plane
+from lightning_infoplane import MatrixRenyiCallback, plot_curves, plot_plane
 
 
 class DigitsCNN(L.LightningModule):
@@ -91,7 +90,7 @@ def main() -> None:
     plot_plane(callback.history, left)
     plot_curves(callback.history, "I_TY", right)
     figure.savefig(folder / "plane.png", dpi=120)
-    value = {(row.epoch, row.layer, row.quantity): row.value for row in callback.history}
+    value = {(row.epoch, row.place, row.quantity): row.value for row in callback.history}
     print(f"\n{'bits':8}{'I(X;T)':>16}{'shuffled pairs':>18}{'I(T;Y)':>16}")
     print(f"{'layer':8}{'first   last':>16}{'first   last':>18}{'first   last':>16}")
     for layer in ("conv1", "conv2", "conv3"):

@@ -6,15 +6,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning_infoplane.observe import measure_checkpoints
-from lightning_infoplane.plane import InformationPlane
-from lightning_infoplane.probe import Probe
-from lightning_infoplane.report import animate, compare, html_report
-from lightning_infoplane.runs import Run, read_run
-from lightning_infoplane.summary import plot_summary
-from lightning_infoplane.tables import probes_of
+# What a command needs is imported in it: help and reports load neither torch nor Lightning.
+if TYPE_CHECKING:
+    from lightning_infoplane.network.probe import Probe
+    from lightning_infoplane.views.runs import Run
 
 __all__ = ["main"]
 
@@ -42,23 +39,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(options: argparse.Namespace) -> list[Path]:
     """One HTML file for all probes, or one picture for each."""
+    from lightning_infoplane.views.page import html_report
+    from lightning_infoplane.views.panels import plot_summary
+    from lightning_infoplane.views.runs import read_run
+    from lightning_infoplane.views.series import probes_of
+
     run = read_run(options.run)
+    path = options.out or run.folder / f"infoplane-report.{options.format}"
     if options.format == "html":
-        path = options.out or run.folder / "infoplane-report.html"
-        text = html_report(run)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(html_report(run), encoding="utf-8")
         return [path]
     paths = []
     for probe in probes_of(run.rows):
-        path = options.out or run.folder / f"infoplane-report.{options.format}"
-        if probe:
-            path = path.with_stem(f"{path.stem}-{probe}")
-        plot_summary(run.rows, probe).savefig(path, format=options.format, dpi=130)
-        paths.append(path)
+        one = path.with_stem(f"{path.stem}-{probe}") if probe else path
+        plot_summary(run.rows, probe).savefig(one, format=options.format, dpi=130)
+        paths.append(one)
     return paths
 
 
 def _animate(options: argparse.Namespace) -> list[Path]:
+    from lightning_infoplane.views.page import animate
+    from lightning_infoplane.views.runs import read_run
+
     run = read_run(options.run)
     path = options.out or run.folder / "infoplane.gif"
     animate(run, path, _probe(run, options.probe), options.fps)
@@ -66,6 +68,9 @@ def _animate(options: argparse.Namespace) -> list[Path]:
 
 
 def _compare(options: argparse.Namespace) -> list[Path]:
+    from lightning_infoplane.views.page import compare
+    from lightning_infoplane.views.runs import read_run
+
     first, second = read_run(options.first), read_run(options.second)
     compare(first, second, _probe(first, options.probe)).savefig(options.out, dpi=130)
     return [options.out]
@@ -73,23 +78,41 @@ def _compare(options: argparse.Namespace) -> list[Path]:
 
 def _measure(options: argparse.Namespace) -> list[Path]:
     """Rows of every checkpoint, as a table that the other commands read."""
+    from lightning_infoplane.measurement.settings import Estimator
+    from lightning_infoplane.monitor import measure_checkpoints
+
     sys.path.insert(0, "")  # modules of the folder one is in, as for python -m
     try:
         model, data = _call("--model", options.model, **options.init), _call("--data", options.data)
     finally:
         sys.path.remove("")
-    if not isinstance(data, Probe):
-        if not isinstance(data, tuple | list) or len(data) != 2:
-            raise ValueError(f"--data {options.data}: expected (inputs, targets), got {type(data).__name__}.")
-        data = Probe(*data)
-    plane = InformationPlane(alpha=options.alpha, chance=options.chance)
-    measure_checkpoints(options.checkpoints, model, data, options.layers, plane, batch_size=options.batch_size)
-    plane.save(options.out)
+    history = measure_checkpoints(
+        options.checkpoints,
+        model,
+        _as_probe(options.data, data),
+        options.layers,
+        Estimator(alpha=options.alpha, shuffles=options.shuffles),
+        batch_size=options.batch_size,
+    )
+    history.save(options.out)
     return [options.out]
 
 
-def _probe(run: Run, wanted: str) -> str:
+def _as_probe(where: str, data: Any) -> "Probe":  # noqa: ANN401 - the user's
+    """What the user's function returned, as a probe."""
+    from lightning_infoplane.network.probe import Probe
+
+    if isinstance(data, Probe):
+        return data
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ValueError(f"--data {where}: expected (inputs, targets), got {type(data).__name__}.")
+    return Probe(*data)
+
+
+def _probe(run: "Run", wanted: str) -> str:
     """The probe asked for; without a wish the first."""
+    from lightning_infoplane.views.series import probes_of
+
     known = probes_of(run.rows)
     if wanted and wanted not in known:
         raise ValueError(f"--probe {wanted}: this run has {', '.join(known) if any(known) else 'only one, unnamed'}.")
@@ -163,7 +186,7 @@ def _add_measure(commands: Any) -> None:  # noqa: ANN401 - argparse names no typ
     measure.add_argument("--checkpoints", required=True, nargs="+", type=Path, metavar="FILE")
     measure.add_argument("--layers", nargs="+", default=["conv"], help="conv, linear, all, names or globs")
     measure.add_argument("--alpha", type=float, default=1.01)
-    measure.add_argument("--chance", type=int, default=1, help="shuffles for the chance level (default: 1)")
+    measure.add_argument("--shuffles", type=int, default=1, help="for the chance level (default: 1)")
     measure.add_argument("--batch-size", type=int, help="send the probe through the network in pieces")
     measure.add_argument("--out", type=Path, metavar="FILE", default=Path("infoplane.csv"))
     measure.set_defaults(command=_measure)

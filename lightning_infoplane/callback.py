@@ -1,8 +1,8 @@
 """The Lightning callback: when to measure, where the numbers go, what a checkpoint keeps. No formula."""
 
+import inspect
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as lp
@@ -11,24 +11,32 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lightning_infoplane.arguments import check_arguments, check_choice
-from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.capture import LayerSpec, select_layers
-from lightning_infoplane.entropy import Eigenvalues, Solver
-from lightning_infoplane.errors import error_signals
-from lightning_infoplane.loaders import check_fingerprints, make_probes
-from lightning_infoplane.loggers import ModuleLog, TensorBoardExtras, keyed, log_scalars, log_text, run_folder
-from lightning_infoplane.markov import Chain, find_chains
-from lightning_infoplane.measurement import Measurement, Reference
-from lightning_infoplane.observe import call, observe
-from lightning_infoplane.outputs import bill, card, draw, remedies
-from lightning_infoplane.pairs import Redundancy
-from lightning_infoplane.plane import InformationPlane, Row
-from lightning_infoplane.probe import Probe
-from lightning_infoplane.ranks import agree, share_over_ranks
-from lightning_infoplane.schedules import EveryNEpochs, Schedule
+from lightning_infoplane.estimator.redundancy import Redundancy
+from lightning_infoplane.measurement.history import History
+from lightning_infoplane.measurement.listener import Notices
+from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.measurement.settings import Estimator, changes
+from lightning_infoplane.monitor import Monitor, choose_layers
+from lightning_infoplane.network.gradients import ErrorSignals
+from lightning_infoplane.network.layers import LayerSpec
+from lightning_infoplane.network.probe import Draw, Probe
+from lightning_infoplane.trainer import position
+from lightning_infoplane.trainer.data import make_probes
+from lightning_infoplane.trainer.loggers import ModuleLog, log_figure, log_scalars, log_text, run_folder
+from lightning_infoplane.trainer.outputs import Outputs
+from lightning_infoplane.trainer.schedules import Schedule, as_schedule
+from lightning_infoplane.trainer.tensorboard import TensorBoardExtras
+from lightning_infoplane.views.card import bill, card, remarks
+from lightning_infoplane.views.panels import live_pictures
+from lightning_infoplane.views.runs import FACTS_TAG
+from lightning_infoplane.views.series import probes_of
 
 __all__ = ["MatrixRenyiCallback"]
+
+# Seconds from which on a measurement shows its progress unasked.
+_LONG = 10.0
+# Part of the training time that pictures may take before some are left out.
+_CHEAP = 0.05
 
 if TYPE_CHECKING:
     _Callback = lp.Callback
@@ -41,128 +49,143 @@ else:
 class MatrixRenyiCallback(_Callback):
     """Logs what each layer keeps of its input and of its target while the network trains.
 
-    On a fixed probe, before training and at the end of the chosen epochs, it evaluates the matrix-based Rényi
-    entropies of arXiv 1804.06537 and logs them, in bits, to every logger of the Trainer: ``I_XT/{layer}``,
-    ``I_TY/{layer}``, ``H_T/{layer}``, their values for shuffled pairs (``I_XT_chance/…``, ``I_TY_chance/…``),
-    the gaps of the data-processing inequality (``DPI_XT/{a}-to-{b}``, ``DPI_YT/…``), ``bandwidth/{layer}``
-    (in activation units) and ``H_X``, ``H_Y``. They are in ``trainer.callback_metrics``, for ModelCheckpoint
-    and EarlyStopping, in ``callback.history``, and in ``infoplane.csv`` in the run's log directory.
+    On a fixed probe, before training and at the end of the chosen epochs, it evaluates the matrix-based Rényi entropies
+    of arXiv 1804.06537 and logs what follows from them to every logger of the Trainer:
+
+    <quantities>
+    </quantities>
+
+    They are in ``trainer.callback_metrics``, for ModelCheckpoint and EarlyStopping, in ``callback.history``, and in
+    ``infoplane.csv`` in the run's log directory.
 
     Args:
         layers: ``"conv"``, ``"linear"``, ``"all"`` (every module without children), a name, a glob, a module
             type, a callable ``(name, module) -> bool``, or a sequence of these.
-        probe: how many samples to draw, stratified by class; a ``Probe``; or a pair ``(inputs, targets)``.
-        probe_from: ``"val"``, ``"train"`` or both; with both, keys start with ``train/`` or ``val/``.
-        every_n_epochs: how often to measure.
-        schedule: which epochs to measure, instead of ``every_n_epochs``.
-        every_n_train_steps: measure every so many optimizer steps, instead of at epochs. Such values go straight
-            to the loggers, so they cannot be monitored.
-        alpha: the order of the entropy.
-        bandwidth: the kernel's bandwidth rule for inputs and layers.
-        target_bandwidth: a Gaussian for the targets instead of the class kernel.
-        solver: how entropies are computed; exact by default.
+        probe: how many samples to draw from the validation data, stratified by class; a ``Draw``, which says from
+            where; a ``Probe``; or a pair ``(inputs, targets)``.
+        schedule: a number n, to measure every n epochs, or a ``Schedule``: ``AtEpochs``, ``LogSpacedEpochs``,
+            ``EveryNSteps``, ``LogSpacedSteps``. Values measured between epochs go straight to the loggers, so they
+            cannot be monitored.
         measure_at_start: also measure the untrained network, at step 0.
-        chance: shuffles averaged for the chance level; 0 turns it off, 20 or more give p-values.
+        estimator: order of the entropy, bandwidth rules, solver, shuffles, standard errors, seed.
         forward_fn: called as ``forward_fn(module, inputs)`` instead of ``module(inputs)``.
-        figures: also draw the information plane and the depth profile, into loggers or as PNG.
+        error_signals: also measure the gradients of the loss with respect to the layers, the backward inequality; an
+            ``ErrorSignals`` says of which loss.
+        redundancy: also compare feature maps with each other; a ``Redundancy`` says how they are sampled.
+        dpi_pairs: between which layers gaps are logged: ``"markov"``, those that intervention on the network finds
+            to be chains, or ``"consecutive"``, each with the next.
+        outputs: what is logged, drawn and shown.
         name: tells several callbacks on one Trainer apart: in keys, file names and checkpoints.
         log_prefix: put before every key; ``"{name}/"`` when left out.
-        prog_bar: show progress during a measurement.
         probe_batch_size: send the probe through the network in pieces of this size. Its activations are then
             held on the CPU until the last piece is through. Error signals take a forward pass more, and outputs
             that can be put together: tensors ``(n, ...)``.
-        seed: of the probe and the shuffles.
-        on_probe_change: what to do on resuming with a probe of other samples: ``"error"`` or ``"warn"``.
-        dpi_pairs: between which layers gaps are logged: ``"markov"``, those that intervention on the network finds
-            to be chains, or ``"consecutive"``, each with the next.
-        error_signals: also measure the gradients of the loss with respect to the layers: ``I_error/…``,
-            ``DPI_error/…``, the backward inequality.
-        loss_fn: ``(outputs, targets) -> scalar`` for them; cross-entropy or mean squared error where that fits.
-        redundancy: also log redundancy-synergy trade-off, non-redundant information and total correlation of the
-            feature maps; pass a ``Redundancy`` to choose their sampling.
-        jackknife: groups of samples left out in turn, for standard errors of everything; 8 are usual, 0 is off.
+        on_change: what to do on resuming with a probe of other samples or another estimator: ``"error"`` or ``"warn"``.
         raise_on_error: end the training when a measurement fails, instead of going on with a warning.
-        tensorboard_layout: also write a custom-scalars layout, with all layers in one chart. It replaces another one.
-        tensorboard_subruns: also write each layer as a TensorBoard run of its own, which gives it its own colour.
 
     Raises:
         ValueError: for arguments that cannot be meant; before any training.
+        TypeError: for arguments of another kind.
 
     Example:
-        >>> MatrixRenyiCallback(layers="conv", probe=256, every_n_epochs=5).schedule
-        EveryNEpochs(n=5)
+        >>> MatrixRenyiCallback(layers="conv", probe=256, schedule=AtEpochs([1, 5]))
+        MatrixRenyiCallback(probe=256, schedule=AtEpochs(epochs=[1, 5]))
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a person may want to say, in the order in which it is needed
         self,
         layers: LayerSpec | Sequence[LayerSpec] = "conv",
-        probe: int | Probe | tuple[Tensor, Tensor | None] = 512,
-        probe_from: Literal["val", "train"] | Sequence[Literal["val", "train"]] = "val",
-        every_n_epochs: int = 1,
-        schedule: Schedule | None = None,
-        every_n_train_steps: int | None = None,
-        alpha: float = 1.01,
-        bandwidth: Bandwidth = MedianDistance(),
-        target_bandwidth: Bandwidth | None = None,
-        solver: Solver = Eigenvalues(),
+        probe: int | Draw | Probe | tuple[Tensor, Tensor | None] = 512,
+        *,
+        schedule: int | Schedule = 1,
         measure_at_start: bool = True,
-        chance: int = 1,
+        estimator: Estimator = Estimator(),
         forward_fn: Callable[[nn.Module, Any], Any] | None = None,
-        figures: bool = True,
+        error_signals: bool | ErrorSignals = False,
+        redundancy: bool | Redundancy = False,
+        dpi_pairs: Literal["markov", "consecutive"] = "markov",
+        outputs: Outputs = Outputs(),
         name: str = "",
         log_prefix: str | None = None,
-        prog_bar: bool = False,
         probe_batch_size: int | None = None,
-        seed: int = 0,
-        on_probe_change: Literal["error", "warn"] = "error",
-        dpi_pairs: Literal["markov", "consecutive"] = "markov",
-        error_signals: bool = False,
-        loss_fn: Callable[[Any, Tensor], Tensor] | None = None,
-        redundancy: bool | Redundancy = False,
-        jackknife: int = 0,
+        on_change: Literal["error", "warn"] = "error",
         raise_on_error: bool = False,
-        tensorboard_layout: bool = False,
-        tensorboard_subruns: bool = False,
     ) -> None:
         super().__init__()
-        self.sources = [probe_from] if isinstance(probe_from, str) else list(probe_from)
-        check_arguments(self.sources, probe, every_n_epochs, schedule, every_n_train_steps, probe_batch_size)
-        check_choice(on_probe_change=(on_probe_change, "error", "warn"), dpi_pairs=(dpi_pairs, "markov", "consecutive"))
-        self.layers, self.forward_fn, self.measure_at_start = layers, forward_fn, measure_at_start
-        self.schedule, self.every_n_train_steps = schedule or EveryNEpochs(every_n_epochs), every_n_train_steps
-        self.figures, self.prog_bar, self.probe_batch_size = figures, prog_bar, probe_batch_size
-        self.name, self.log_prefix = name, (f"{name}/" if name else "") if log_prefix is None else log_prefix
-        self.seed, self.on_probe_change, self.raise_on_error = seed, on_probe_change, raise_on_error
-        self.dpi_pairs, self.error_signals, self.loss_fn = dpi_pairs, error_signals, loss_fn
-        sampling = Redundancy() if redundancy is True else redundancy or None
-        self.plane = InformationPlane(alpha, bandwidth, target_bandwidth, solver, chance, seed, jackknife, sampling)
-        self._wanted = Probe(*probe) if isinstance(probe, tuple) else probe
-        self._start_empty(TensorBoardExtras(tensorboard_layout, tensorboard_subruns))
+        self.layers = layers
+        self.probe = Probe(*probe) if isinstance(probe, tuple) else probe
+        self.schedule = schedule
+        self.measure_at_start = measure_at_start
+        self.estimator = estimator
+        self.forward_fn = forward_fn
+        self.error_signals = error_signals
+        self.redundancy = redundancy
+        self.dpi_pairs = dpi_pairs
+        self.outputs = outputs
+        self.name = name
+        self.log_prefix = log_prefix
+        self.probe_batch_size = probe_batch_size
+        self.on_change = on_change
+        self.raise_on_error = raise_on_error
+        self._check()
+        self._wanted = _as_wanted(self.probe)
+        self._schedule = as_schedule(schedule)
+        self._prefix = (f"{name}/" if name else "") if log_prefix is None else log_prefix
+        self._stem = f"infoplane-{name}" if name else "infoplane"
+        self._tensorboard = TensorBoardExtras(outputs.tensorboard_layout, outputs.tensorboard_subruns)
+        self._monitor: Monitor | None = None
+        self._saved: dict[str, Any] = {}  # what a run goes on from
+        self._fitting = True
+        self._start_empty()
 
-    def _start_empty(self, tensorboard: TensorBoardExtras) -> None:
+    def _check(self) -> None:
+        """What the types of the arguments do not say."""
+        choices = {"dpi_pairs": ("markov", "consecutive"), "on_change": ("error", "warn")}
+        for argument, (one, other) in choices.items():
+            value = getattr(self, argument)
+            if value not in (one, other):
+                raise ValueError(f"{argument}={value!r}: expected {one!r} or {other!r}.")
+        size = self.probe_batch_size
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise ValueError(f"probe_batch_size={size!r}: expected a whole number of at least 1.")
+        if self.forward_fn is not None and not callable(self.forward_fn):
+            raise TypeError(f"forward_fn={self.forward_fn!r}: expected a function (module, inputs) -> outputs.")
+        kinds = {"estimator": Estimator, "outputs": Outputs}
+        for argument, kind in kinds.items():
+            if not isinstance(getattr(self, argument), kind):
+                value = getattr(self, argument)
+                raise TypeError(f"{argument}={value!r}: expected {kind.__name__}(...).")
+        for argument, kind in {"error_signals": ErrorSignals, "redundancy": Redundancy}.items():
+            value = getattr(self, argument)
+            if not isinstance(value, bool | kind):
+                raise TypeError(f"{argument}={value!r}: expected True, False or {kind.__name__}(...).")
+
+    def _start_empty(self) -> None:
         """What a run fills in."""
-        self._tensorboard = tensorboard
-        self._probes: dict[str, Probe] = {}
-        self._references: dict[str, Reference] = {}
-        self._chain: Chain | None = None
-        self._backward: list[tuple[str, str]] | None = None
-        self._chains_before: dict[str, Any] = {}  # of the run a checkpoint was made in
-        self._fingerprints: dict[str, str] = {}  # also those of the run a checkpoint was made in
-        self._modules: dict[str, nn.Module] = {}
-        self._restored = False
         self._log = ModuleLog()
-        self._said: set[str] = set()
-        self._started, self._seconds, self._count = 0.0, 0.0, 0
+        self._notice = Notices(lambda message: rank_zero_warn(f"MatrixRenyiCallback: {message}"))
+        self._started, self._seconds, self._count = time.monotonic(), 0.0, 0
+        self._drawing_seconds = 0.0
+        self._last_step: int | None = None
+        self._undrawn: int | None = None  # the step of a measurement whose pictures were left out
+        self._facts_logged = False
+
+    def __repr__(self) -> str:
+        """The arguments that are not their defaults."""
+        defaults = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
+        return f"{type(self).__name__}({changes({name: getattr(self, name) for name in defaults}, defaults)})"
 
     @property
-    def history(self) -> list[Row]:
-        """Every number so far: (epoch, step, layer, quantity, value), epochs counted as finished ones."""
-        return self.plane.history
+    def history(self) -> History:
+        """Every number so far, row by row, epochs counted as finished ones."""
+        if self._monitor is not None:
+            return self._monitor.history
+        return History.from_state(self._saved["plane"]["history"]) if self._saved else History()
 
     @property
     def markov_pairs(self) -> list[tuple[str, str]]:
         """Pairs of layers between which the data-processing inequality is implied, once training has begun."""
-        return [] if self._chain is None else self._chain.pairs
+        return [] if self._monitor is None else self._monitor.markov_pairs
 
     @property
     def state_key(self) -> str:
@@ -171,120 +194,109 @@ class MatrixRenyiCallback(_Callback):
 
     # ---------------------------------------------------------------------------------------- Lightning's hooks
 
+    def setup(self, trainer: lp.Trainer, pl_module: lp.LightningModule, stage: str) -> None:
+        """Note what is about to begin: a checkpoint that is tested is no run that goes on."""
+        self._fitting = stage == "fit"
+
     def on_fit_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
-        """Find the layers, so that a misspelt name ends the run here; a run from scratch has no past."""
-        if trainer.global_step == 0 and not self._restored:
-            self._start_empty(self._tensorboard)
-            self.plane.forget()
-        self._modules = select_layers(pl_module, self.layers)
-        if self.error_signals and len(self._modules) < 2:
-            raise ValueError(f"error_signals=True compares layers, and layers={self.layers!r} chose only one.")
+        """Find the layers, so that a misspelt name ends the run here."""
+        choose_layers(pl_module, self.layers, bool(self.error_signals))
 
     def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Draw the probe and measure the untrained network; a resumed run has done so already."""
-        self._started, self._seconds, self._count = time.monotonic(), 0.0, 0
-        self._probes = make_probes(trainer, pl_module, self._wanted, self.sources, self.seed, self._say_once)
-        self._fingerprints = check_fingerprints(self._fingerprints, self._probes, self.on_probe_change)
-        self._references = {name: self.plane.reference(probe.x, probe.targets) for name, probe in self._probes.items()}
-        if any(probe.targets is None for probe in self._probes.values()):
-            self._say_once("targets", "the probe has no targets: I(T;Y) is left out.")
-        self._find_chains(trainer, pl_module)
+        if self._monitor is not None and trainer.global_step > 0 and not self._saved:
+            self._saved = self._monitor.state_dict()  # fit() once more
+        self._start_empty()
+        self._last_step = position.last_step(trainer) if self._schedule.counts_steps else None
+        probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice)
+        self._monitor = self._watch(trainer, pl_module, probes)
+        if self._saved:
+            self._monitor.resume(self._saved, self.on_change)
+            self._saved = {}
+        if any(probe.targets is None for probe in probes.values()):
+            self._notice("targets", "the probe has no targets: I(T;Y) is left out.")
+        self._monitor.find_chains()
         if self.measure_at_start and trainer.global_step == 0:
             # pl_module.log would write these at the end of the first epoch.
-            log_scalars(trainer.loggers, self._measure(trainer, pl_module, epoch=0, step=0), step=0, epoch=0)
-        self._restored = False
+            self._measure_and_log(trainer, epoch=0, step=0)
 
     def on_train_batch_end(
         self, trainer: lp.Trainer, pl_module: lp.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Measure every n optimizer steps; a batch that only accumulates gradients is none."""
-        if self.every_n_train_steps is None or trainer.fit_loop._should_accumulate():
+        """Measure between epochs, where the schedule counts steps."""
+        if not self._schedule.counts_steps:
             return
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # counts this one only after this hook
-        if (step + 1) % self.every_n_train_steps == 0:
-            values = self._measure(trainer, pl_module, trainer.current_epoch, step)
-            log_scalars(trainer.loggers, values, step, trainer.current_epoch)
+        step = position.stepped(trainer)
+        if step is not None and self._schedule(step + 1, self._last_step):
+            self._measure_and_log(trainer, trainer.current_epoch, step)
 
     def on_train_epoch_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Measure if the schedule says so, and log through the module."""
-        epoch = trainer.current_epoch + 1
-        last = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
-        if self.every_n_train_steps is not None or not self.schedule(epoch, last):
+        epoch = position.finished_epochs(trainer)
+        if self._schedule.counts_steps or not self._schedule(epoch, position.last_epoch(trainer)):
             return
-        # The step at which Lightning itself writes epoch-end values; global_step is one larger, and counts
-        # twice with two optimizers.
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
-        self._log(pl_module, self._measure(trainer, pl_module, epoch, step))
+        rows = self._measure(trainer, epoch, position.epoch_end_step(trainer))
+        self._log(pl_module, rows, self._prefix, self.outputs.log)
 
     def on_train_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
-        """Say what it cost; let go of the model and of the probe on the device."""
+        """Draw what was left out, say what it cost, let go of the model and of the probe on the device."""
+        assert self._monitor is not None, "on_train_start comes first"
+        if self._undrawn is not None:
+            self._guarded(lambda: self._draw(trainer, self._undrawn or 0))
         spent = bill(self._count, self._seconds, time.monotonic() - self._started)
         rank_zero_info(f"MatrixRenyiCallback: {spent}")
-        self._modules, self._probes, self._references = {}, {}, {}
+        self._monitor.release()
         self._tensorboard.close()
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths and the probes' fingerprints: tensors and plain Python, for ``weights_only=True``."""
-        chains = None if self._chain is None else self._chain.to_lists()
-        return {
-            "plane": self.plane.state_dict(),
-            "probes": dict(self._fingerprints),
-            "chains": {"layers": sorted(self._modules), "forward": chains, "backward": self._backward},
-        }
+        return dict(self._saved) if self._monitor is None else self._monitor.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the history of a checkpoint."""
-        self.plane.load_state_dict(state_dict["plane"])
-        self._fingerprints, self._chains_before = dict(state_dict["probes"]), dict(state_dict["chains"])
-        self._restored = True
-
-    # ------------------------------------------------------------------------------------------------ the probe
-
-    def _find_chains(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
-        """Try by intervention which gaps mean something, once a run; rank 0's findings count."""
-        before = self._chains_before
-        if before and before["layers"] == sorted(self._modules):  # a network found trained may have other dead ends
-            self._chain = None if before["forward"] is None else Chain.from_lists(before["forward"])
-            self._backward = None if before["backward"] is None else [(b, a) for b, a in before["backward"]]
-            return
-        probe, markov = next(iter(self._probes.values())), self.dpi_pairs == "markov"
-        forward = self._forward(trainer)
-        try:
-            found = agree(
-                share_over_ranks(trainer.world_size),
-                lambda: find_chains(pl_module, self._modules, probe, forward, markov, self.error_signals, self.loss_fn),
-                pl_module.device,
-            )
-            self._chain, self._backward = trainer.strategy.broadcast(found)
-        except Exception as error:  # the same on all ranks; the gaps are then between consecutive layers
-            self._fail("looking for Markov chains among the layers", error)
+        if self._fitting:
+            self._saved = dict(state_dict)
+            self._monitor = None
 
     # ------------------------------------------------------------------------------------------ the measurement
 
-    def _measure(self, trainer: lp.Trainer, pl_module: lp.LightningModule, epoch: int, step: int) -> dict[str, float]:
-        """Measure now and return what to log; a failure is a warning unless the user wants it otherwise."""
-        began, rows = time.monotonic(), list[Row]()
-        share = share_over_ranks(trainer.world_size)
-        work = 2 * len(self._probes) * len(self._modules)  # Gram matrices, then spectra
-        with tqdm(total=work, disable=not self.prog_bar, leave=False, desc="information plane") as bar:
-            # Error signals on their own: they may fail where the activations have much to tell.
-            for what, wanted, observe_all in (
-                ("measurement", True, self._observe),
-                ("measurement of error signals", self.error_signals, self._observe_errors),
-            ):
-                attempt = partial(observe_all, trainer, pl_module, bar.update)
-                try:
-                    for one in agree(share, attempt, pl_module.device) if wanted else []:
-                        rows += self.plane.finish(one, epoch, step, share)
-                except Exception as error:
-                    self._fail(f"the {what} after epoch {epoch}", error)
+    def _watch(self, trainer: lp.Trainer, pl_module: lp.LightningModule, probes: dict[str, Probe]) -> Monitor:
+        """The monitor of this run: in the precision that the network trains in."""
+        return Monitor(
+            pl_module,
+            probes,
+            self.layers,
+            self.estimator,
+            forward_fn=self.forward_fn,
+            batch_size=self.probe_batch_size,
+            dpi_pairs=self.dpi_pairs,
+            error_signals=self.error_signals,
+            redundancy=self.redundancy,
+            ranks=position.ranks_of(trainer),
+            context=trainer.precision_plugin.forward_context,
+            notice=self._notice,
+            on_failure=self._fail,
+        )
+
+    def _measure_and_log(self, trainer: lp.Trainer, epoch: int, step: int) -> None:
+        """At a step of our own."""
+        rows = self._measure(trainer, epoch, step)
+        log_scalars(trainer.loggers, rows, self._prefix, self.outputs.log, step, epoch)
+
+    def _measure(self, trainer: lp.Trainer, epoch: int, step: int) -> list[Row]:
+        """Measure now; a failure is a warning unless the user wants it otherwise."""
+        assert self._monitor is not None, "on_train_start comes first"
+        began = time.monotonic()
+        with self._progress_bar(trainer, self._monitor.work) as bar:
+            rows = self._monitor.measure(epoch, step, bar.update)
         if not rows:
-            return {}
-        for about, message in remedies(rows, self._probes):
-            self._say_once(about, message)
-        self._write(trainer, rows, step)
-        self._seconds, self._count = self._seconds + time.monotonic() - began, self._count + 1
-        return keyed(self.log_prefix, rows)
+            return []
+        for about, message in remarks(rows):
+            self._notice(about, message)
+        self._guarded(lambda: self._write(trainer, rows, step))
+        self._seconds += time.monotonic() - began
+        self._count += 1
+        return rows
 
     def _fail(self, what: str, error: Exception) -> None:
         if self.raise_on_error:
@@ -294,55 +306,63 @@ class MatrixRenyiCallback(_Callback):
             "(raise_on_error=True ends the run instead.)"
         )
 
-    def _observe(
-        self, trainer: lp.Trainer, pl_module: lp.LightningModule, progress: Callable[[int], object]
-    ) -> list[Measurement]:
-        """Every probe through the network."""
-        pairs = None if self._chain is None else self._chain.pairs
-        forward, observed = self._forward(trainer), []
-        for name, probe in self._probes.items():
-            one = self.plane.start(self._references[name], None, name, pairs, progress=progress)
-            observe(one, pl_module, self._modules, probe, forward, self.probe_batch_size, self._say_once)
-            observed.append(one)
-        return observed
-
-    def _observe_errors(
-        self, trainer: lp.Trainer, pl_module: lp.LightningModule, progress: Callable[[int], object]
-    ) -> list[Measurement]:
-        """The gradients at every layer, probe by probe."""
-        forward, observed = self._forward(trainer), []
-        for name, probe in self._probes.items():
-            errors = error_signals(pl_module, self._modules, probe, self.loss_fn, forward, self.probe_batch_size)
-            observed.append(self.plane.start_errors(errors, name, self._backward, probe.x.device))
-        return observed
-
-    def _forward(self, trainer: lp.Trainer) -> Callable[[nn.Module, Any], Any]:
-        """How the network is called: as the user says, in the precision it trains in."""
-
-        def forward(module: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
-            with trainer.precision_plugin.forward_context():
-                return call(module, inputs, self.forward_fn)
-
-        return forward
-
-    def _say_once(self, about: str, message: str) -> None:
-        if about not in self._said:
-            self._said.add(about)
-            rank_zero_warn(f"MatrixRenyiCallback: {message}")
+    def _progress_bar(self, trainer: lp.Trainer, work: int) -> "tqdm[Any]":
+        """Shown when asked for; unasked where the Trainer shows one too and a measurement takes long."""
+        wanted, delay = self.outputs.prog_bar, 0.0
+        if wanted is None:
+            wanted, delay = trainer.progress_bar_callback is not None, _LONG
+        hidden = not wanted or not trainer.is_global_zero
+        return tqdm(total=work, disable=hidden, delay=delay, leave=False, desc="information plane")
 
     # --------------------------------------------------------------------------------------------------- output
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        """A full disk or a logger's server must not end the run."""
+        try:
+            write()
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+            self._notice("output", f"could not write {self._stem}.csv or its pictures: {problem}")
 
     def _write(self, trainer: lp.Trainer, rows: Sequence[Row], step: int) -> None:
         """Table, pictures and card beside the run's own logs, on rank 0."""
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
+        self.history.save(run_folder(trainer.loggers, trainer.default_root_dir) / f"{self._stem}.csv")
+        self._tensorboard(trainer.loggers, self._prefix, rows, self.outputs.log, step)
+        if not self._facts_logged:  # indented: code in Markdown
+            log_text(trainer.loggers, f"{self._stem}/{FACTS_TAG}", f"    {self.history.facts.to_json()}", step)
+            self._facts_logged = True
+        log_text(trainer.loggers, f"{self._stem}/card", card(self.history), step)
+        self._undrawn = None if self._may_draw() else step
+        if self._may_draw():
+            self._draw(trainer, step)
+
+    def _may_draw(self) -> bool:
+        """Whether pictures are wanted, and cheap enough where that is left to us."""
+        if self.outputs.figures != "auto":
+            return bool(self.outputs.figures)
+        return self._drawing_seconds <= _CHEAP * (time.monotonic() - self._started)
+
+    def _draw(self, trainer: lp.Trainer, step: int) -> None:
+        """The pictures of each probe, to loggers that show them or as PNG."""
+        began, rows = time.monotonic(), self.history
         folder = run_folder(trainer.loggers, trainer.default_root_dir)
-        stem = f"infoplane-{self.name}" if self.name else "infoplane"
-        try:
-            self.plane.save(folder / f"{stem}.csv")
-            self._tensorboard(trainer.loggers, self.log_prefix, rows, step)
-            if self.figures:
-                draw(trainer.loggers, folder, stem, self.history, self._probes, step)
-                log_text(trainer.loggers, f"{stem}/card", card(self.plane, rows, self._probes, self._chain), step)
-        except Exception as error:  # a full disk or a logger's server must not end the run
-            self._say_once("output", f"could not write {stem}.csv or its pictures: {type(error).__name__}: {error}")
+        for probe in probes_of(rows):
+            for kind, picture in live_pictures(rows, probe):
+                tag = "/".join(part for part in (self._stem, probe, kind) if part)
+                figure: Any = picture.draw(rows, probe).figure
+                log_figure(trainer.loggers, tag, figure, step, folder)
+        self._drawing_seconds += time.monotonic() - began
+
+
+def _as_wanted(probe: object) -> Probe | Draw:
+    """A probe, or how to draw one."""
+    if isinstance(probe, Probe | Draw):
+        return probe
+    if isinstance(probe, bool) or not isinstance(probe, int):
+        raise TypeError(
+            f"probe={probe!r}: expected a number of samples, Draw(size, source), Probe(inputs, targets) or a pair "
+            "(inputs, targets)."
+        )
+    return Draw(probe)

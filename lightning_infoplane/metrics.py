@@ -9,10 +9,11 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
-from lightning_infoplane.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.entropy import Eigenvalues, Solver, check_alpha, renyi_entropy
-from lightning_infoplane.information import mutual_information, total_correlation
-from lightning_infoplane.kernels import class_gram, feature_map_gram, gram, map_grams
+from lightning_infoplane.estimator.bandwidths import Bandwidth
+from lightning_infoplane.estimator.entropy import renyi_entropy
+from lightning_infoplane.estimator.grams import class_gram, feature_map_gram, gram, map_grams
+from lightning_infoplane.estimator.information import mutual_information, total_correlation
+from lightning_infoplane.measurement.settings import Estimator
 
 __all__ = ["MatrixRenyiEntropy", "MatrixRenyiMutualInformation", "MatrixRenyiTotalCorrelation"]
 
@@ -35,19 +36,14 @@ class _RenyiMetric(Metric):
 
     def __init__(
         self,
-        alpha: float = 1.01,
-        bandwidth: Bandwidth = MedianDistance(),
-        solver: Solver = Eigenvalues(),
+        estimator: Estimator = Estimator(),
         max_samples: int | None = None,
-        seed: int = 0,
         **kwargs: Any,  # noqa: ANN401 - torchmetrics' own arguments
     ) -> None:
         super().__init__(**kwargs)
-        check_alpha(alpha)
         if max_samples is not None and max_samples < 2:
             raise ValueError(f"max_samples={max_samples}: an entropy needs at least 2 samples.")
-        self.alpha, self.bandwidth, self.solver = alpha, bandwidth, solver
-        self.max_samples, self.seed = max_samples, seed
+        self.estimator, self.max_samples = estimator, max_samples
         for name in self._variables:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -60,7 +56,7 @@ class _RenyiMetric(Metric):
         # Each batch of each process has a generator of its own: no state to save, no draw from the global one.
         together = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank = torch.distributed.get_rank() if together else 0
-        generator = torch.Generator().manual_seed(hash((self.seed, rank, self._update_count)) % 2**63)
+        generator = torch.Generator().manual_seed(hash((self.estimator.seed, rank, self._update_count)) % 2**63)
         tickets = torch.rand(sizes[0], generator=generator).to(values[0].device)
         for name, value in zip(self._variables, (tickets, *values), strict=True):
             getattr(self, name).append(value)
@@ -107,19 +103,16 @@ class MatrixRenyiEntropy(_RenyiMetric):
     - ``entropy`` (:class:`~torch.Tensor`): a scalar between 0 and log₂ n.
 
     Args:
-        alpha: the order.
-        bandwidth: the kernel's bandwidth rule.
-        solver: how the entropy is computed.
+        estimator: order, bandwidth rule, solver, and seed of the sample.
         max_samples: keep a uniform sample of at most this many, so that a long loop does not grow; ``None``
             keeps everything. The spectrum of n samples costs n³.
-        seed: of that sample.
         kwargs: see :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: for an impossible ``alpha`` or ``max_samples``.
+        ValueError: for an impossible ``max_samples``.
 
     Example:
-        >>> metric = MatrixRenyiEntropy(bandwidth=Fixed(0.01))
+        >>> metric = MatrixRenyiEntropy(Estimator(bandwidth=Fixed(0.01)))
         >>> metric.update(torch.tensor([[0.0], [1.0]]))
         >>> metric.update(torch.tensor([[2.0], [3.0]]))
         >>> metric.compute()  # four samples far apart: log2 4
@@ -136,7 +129,7 @@ class MatrixRenyiEntropy(_RenyiMetric):
     def compute(self) -> Tensor:
         """The entropy in bits."""
         (samples,) = self._samples()
-        return renyi_entropy(_gram(samples, self.bandwidth), self.alpha, self.solver)
+        return renyi_entropy(_gram(samples, self.estimator.bandwidth), self.estimator.alpha, self.estimator.solver)
 
 
 class MatrixRenyiMutualInformation(_RenyiMetric):
@@ -147,25 +140,23 @@ class MatrixRenyiMutualInformation(_RenyiMetric):
     As input to ``forward`` and ``update`` the metric accepts
 
     - ``x`` (:class:`~torch.Tensor`): ``(n, d)``, one variable, or ``(n, C, *spatial)``, C feature maps.
-    - ``y`` (:class:`~torch.Tensor`): the same, or ``(n,)`` integer classes, which get the class kernel.
+    - ``y`` (:class:`~torch.Tensor`): the same, or ``(n,)`` integer classes, which get the class kernel unless
+      there is a ``target_bandwidth``.
 
     As output of ``forward`` and ``compute`` the metric returns
 
     - ``information`` (:class:`~torch.Tensor`): a scalar, never clipped.
 
     Args:
-        alpha: the order.
-        bandwidth: the kernels' bandwidth rule.
-        solver: how the entropies are computed.
+        estimator: order, bandwidth rule, solver, and seed of the sample.
         max_samples: keep a uniform sample of at most this many; ``None`` keeps everything.
-        seed: of that sample.
         kwargs: see :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: for an impossible ``alpha`` or ``max_samples``.
+        ValueError: for an impossible ``max_samples``.
 
     Example:
-        >>> metric = MatrixRenyiMutualInformation(bandwidth=Fixed(0.01))
+        >>> metric = MatrixRenyiMutualInformation(Estimator(bandwidth=Fixed(0.01)))
         >>> metric.update(torch.tensor([[0.0], [0.0], [5.0], [5.0]]), torch.tensor([0, 0, 1, 1]))
         >>> metric.compute()  # x tells the class: log2 2
         tensor(1., dtype=torch.float64)
@@ -181,8 +172,9 @@ class MatrixRenyiMutualInformation(_RenyiMetric):
 
     def compute(self) -> Tensor:
         """The mutual information in bits."""
-        a, b = (_gram(values, self.bandwidth) for values in self._samples())
-        return mutual_information(a, b, self.alpha, self.solver)
+        x, y = self._samples()
+        a, b = _gram(x, self.estimator.bandwidth), _target_gram(y, self.estimator)
+        return mutual_information(a, b, self.estimator.alpha, self.estimator.solver)
 
 
 class MatrixRenyiTotalCorrelation(_RenyiMetric):
@@ -199,19 +191,16 @@ class MatrixRenyiTotalCorrelation(_RenyiMetric):
     - ``correlation`` (:class:`~torch.Tensor`): a scalar.
 
     Args:
-        normalized: return T*, from 0 (independent maps) to 1 (copies), without unit.
-        alpha: the order.
-        bandwidth: the kernels' bandwidth rule.
-        solver: how the entropies are computed; C + 1 of them.
+        estimator: order, bandwidth rule, solver, and seed of the sample.
         max_samples: keep a uniform sample of at most this many; ``None`` keeps everything.
-        seed: of that sample.
+        normalized: return T*, from 0 (independent maps) to 1 (copies), without unit.
         kwargs: see :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: for an impossible ``alpha`` or ``max_samples``.
+        ValueError: for an impossible ``max_samples``.
 
     Example:
-        >>> metric = MatrixRenyiTotalCorrelation(bandwidth=Fixed(0.01))
+        >>> metric = MatrixRenyiTotalCorrelation(Estimator(bandwidth=Fixed(0.01)))
         >>> metric.update(torch.tensor([[0.0, 0.0], [1.0, 1.0]]))  # two copies of one bit
         >>> metric.compute()
         tensor(1., dtype=torch.float64)
@@ -220,8 +209,14 @@ class MatrixRenyiTotalCorrelation(_RenyiMetric):
     maps: list[Tensor]
     _variables = ("tickets", "maps")
 
-    def __init__(self, normalized: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        estimator: Estimator = Estimator(),
+        max_samples: int | None = None,
+        normalized: bool = False,
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(estimator, max_samples, **kwargs)
         self.normalized = normalized
         self._unit = "normalised" if normalized else "bits"
 
@@ -232,8 +227,9 @@ class MatrixRenyiTotalCorrelation(_RenyiMetric):
     def compute(self) -> Tensor:
         """The total correlation."""
         (maps,) = self._samples()
-        grams = map_grams(maps, self.bandwidth)
-        return total_correlation(*grams, alpha=self.alpha, normalized=self.normalized, solver=self.solver)
+        how = self.estimator
+        grams = map_grams(maps, how.bandwidth)
+        return total_correlation(*grams, alpha=how.alpha, normalized=self.normalized, solver=how.solver)
 
 
 def _gram(values: Tensor, bandwidth: Bandwidth) -> Tensor:
@@ -241,3 +237,13 @@ def _gram(values: Tensor, bandwidth: Bandwidth) -> Tensor:
     if values.ndim == 1:
         return gram(values.unsqueeze(-1), bandwidth) if values.is_floating_point() else class_gram(values)
     return gram(values, bandwidth) if values.ndim == 2 else feature_map_gram(values, bandwidth)
+
+
+def _target_gram(values: Tensor, estimator: Estimator) -> Tensor:
+    """The same for a target, which may have a bandwidth rule of its own: its classes are one-hot vectors then."""
+    rule = estimator.target_bandwidth
+    if rule is None:
+        return _gram(values, estimator.bandwidth)
+    if values.ndim == 1 and not values.is_floating_point():
+        values = torch.nn.functional.one_hot(torch.unique(values, return_inverse=True)[1])
+    return _gram(values, rule)

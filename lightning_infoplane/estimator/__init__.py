@@ -1,0 +1,1 @@
+"""Tensors to bits: Gram matrices, entropies, information. Pure functions, torch only."""

@@ -1,0 +1,300 @@
+"""The bandwidth rules: what each does to the picture is said in its docstring, under *Saturation*."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lightning_infoplane.estimator.distances import median_distances, pairwise_squares
+from lightning_infoplane.estimator.precision import seeded_part, upcast
+
+__all__ = [
+    "Alignment",
+    "Bandwidth",
+    "Fixed",
+    "MedianDistance",
+    "NearestNeighbors",
+    "Silverman",
+    "StandardizedSilverman",
+]
+
+# Distances that nearest neighbours are looked for in at a time.
+_MAX_DISTANCES = 2**23
+
+
+@dataclass(frozen=True)
+class Bandwidth(ABC):
+    """A rule that gives every feature map its bandwidth: maps ``(..., n, C, d)`` to ``(..., C)``.
+
+    A new rule is a frozen dataclass that implements :meth:`bandwidths`. A rule holds no state: whoever measures
+    the same layer again passes the bandwidths of the time before as ``previous``.
+    """
+
+    #: Whether the rule looks at the target's Gram matrix.
+    needs_target: ClassVar[bool] = False
+
+    @torch.no_grad()
+    def __call__(self, maps: Tensor, target: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
+        """The bandwidths of ``maps``, or ``previous`` where the rule is frozen to its first value.
+
+        A bandwidth is a choice, not a variable: gradients do not flow through it.
+        """
+        if previous is not None and getattr(self, "freeze", False):
+            return previous
+        return self.bandwidths(upcast(maps), target, previous)
+
+    @abstractmethod
+    def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
+        """Bandwidths ``(..., C)`` of maps ``(..., n, C, d)``; ``target`` is the target's Gram matrix."""
+
+
+@dataclass(frozen=True)
+class MedianDistance(Bandwidth):
+    r"""The median distance between samples, per map, times the root of the number of live maps: the default.
+
+    .. math:: \sigma_c = \text{scale}\cdot\sqrt{C}\cdot\operatorname{median}_{i<j}\lVert x_{ic}-x_{jc}\rVert
+
+    The median is taken over pairs of samples that differ, so repeated samples change nothing, and maps
+    without any spread get :math:`\sigma = 0` and count neither for the product nor for C.
+
+    *Scale:* follows the activations, so multiplying a layer by a constant changes nothing; use
+    ``freeze=True`` to see such a growth. *Saturation:* none was seen from 6 to 512 maps, before or after
+    training: √C undoes the shrinking of the effective bandwidth by a product of C kernels.
+    *Cost:* all pairs while ``C·n²`` is at most 2¹⁸ or n at most 64. Otherwise the samples, in a seeded order,
+    form groups, and each is compared with those of one other group: 1,024 pairs a map or more, in which every
+    sample has its turn, so that a map which differs for one sample only is seen. On trained LeNet and VGG
+    layers at n = 512 that moved σ by 0.5 to 2 % and H(T) by 0.01 to 0.04 bits, the same way at every measurement.
+
+    Args:
+        scale: a factor on the bandwidth.
+        freeze: keep the bandwidths of the first measurement.
+        samples: take all pairs of a seeded part of so many samples; ``None`` applies the rule above.
+
+    Source: the median heuristic, per map; √C is this project's.
+
+    Example:
+        >>> MedianDistance()(torch.tensor([0.0, 3.0]).reshape(2, 1, 1))
+        tensor([3.])
+        >>> MedianDistance()(torch.tensor([[0.0, 0.0], [3.0, 1.0]]).reshape(2, 2, 1))  # √2 · 3 and √2 · 1
+        tensor([4.2426, 1.4142])
+    """
+
+    scale: float = 1.0
+    freeze: bool = False
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        _require_positive("MedianDistance", "scale", self.scale)
+        if self.samples is not None and self.samples < 2:
+            raise ValueError(f"MedianDistance(samples={self.samples}): a median of distances needs 2 or more.")
+
+    def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
+        """Bandwidths ``(..., C)``."""
+        n = maps.shape[-3]
+        if self.samples is not None and self.samples < n:
+            maps = maps[..., seeded_part(n, self.samples, maps.device), :, :]
+        median = median_distances(maps, every_pair=self.samples is not None)
+        live = (median > 0).sum(-1, keepdim=True).to(median)
+        return live.sqrt().mul(self.scale).mul(median)
+
+
+@dataclass(frozen=True)
+class NearestNeighbors(Bandwidth):
+    r"""The mean distance to the k nearest samples that differ, per map.
+
+    .. math:: \sigma_c = \frac1{nk} \sum_i \sum_{j \in \mathrm{NN}_k(i)} \lVert x_{ic} - x_{jc}\rVert
+
+    Copies of a sample are no neighbours: a map with few distinct values would otherwise have :math:`\sigma = 0`.
+
+    *Scale:* follows the activations. *Saturation:* soon: the product over C maps divides the effective
+    bandwidth by √C, so layers with many maps read log₂ n whatever they do.
+
+    Args:
+        k: how many neighbours, the sample itself and its copies not counted; all there are when they are fewer.
+        freeze: keep the bandwidths of the first measurement.
+
+    Source: the rule of the reference code of arXiv 1804.06537, here independent of the samples' order.
+
+    Example:
+        >>> NearestNeighbors(k=1)(torch.tensor([0.0, 1.0, 3.0, 4.0]).reshape(4, 1, 1))
+        tensor([1.])
+    """
+
+    k: int = 10
+    freeze: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        _require_positive("NearestNeighbors", "k", self.k)
+
+    def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
+        """Bandwidths ``(..., C)``."""
+        n, channels = maps.shape[-3:-1]
+        if self.k >= n:
+            raise ValueError(f"NearestNeighbors(k={self.k}) needs more than {self.k} samples, got {n}.")
+        step = max(1, _MAX_DISTANCES // n**2)  # maps at a time: their distances are never all held at once
+        parts = []
+        for first in range(0, channels, step):
+            squares = pairwise_squares(maps[..., first : first + step, :].movedim(-2, -3))
+            others = torch.where(squares > 0, squares, torch.inf)
+            nearest = others.topk(self.k, largest=False).values.sqrt()
+            found = nearest.isfinite()
+            parts.append(torch.where(found, nearest, 0.0).sum((-2, -1)) / found.sum((-2, -1)).clamp_min(1))
+        return torch.cat(parts, -1)
+
+
+@dataclass(frozen=True)
+class Silverman(Bandwidth):
+    r"""The paper's rule, from the number of samples and the size of one map alone.
+
+    .. math:: \sigma = \gamma\, n^{-1/(4+d)}
+
+    *Scale:* blind to it: the numbers mean something only for activations of a known spread.
+    *Saturation:* layers with many maps or large activations (batch norm, ReLU) read log₂ n from the first
+    epochs on, small ones at initialisation read 0.
+
+    Args:
+        gamma: the paper's γ.
+
+    Source: arXiv 1804.06537 and its reference code (γ = 5).
+
+    Example:
+        >>> Silverman(gamma=5.0)(torch.zeros(32, 1, 1, dtype=torch.float64))  # 5 · 32^(-1/5)
+        tensor([2.5000], dtype=torch.float64)
+    """
+
+    gamma: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        _require_positive("Silverman", "gamma", self.gamma)
+
+    def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
+        """Bandwidths ``(..., C)``."""
+        n, channels, size = maps.shape[-3:]
+        return maps.new_full((*maps.shape[:-3], channels), self.gamma * n ** (-1 / (4 + size)))
+
+
+@dataclass(frozen=True)
+class StandardizedSilverman(Bandwidth):
+    r"""Silverman's rule for standardised maps, with the root of the dimension.
+
+    .. math:: \sigma_c = \gamma\, s_c \sqrt{d}\, n^{-1/(4+d)}
+
+    with :math:`s_c` the root-mean-square standard deviation of the features of map c: the whole map is
+    standardised by one number, which keeps its kernel isotropic.
+
+    *Scale:* follows the activations. *Saturation:* as with every rule that ignores C, in layers of many maps.
+
+    Args:
+        gamma: the factor γ.
+        freeze: keep the bandwidths of the first measurement.
+
+    Source: Tapia and Estévez (2020).
+
+    Example:
+        >>> maps = torch.tensor([-1.0, 1.0], dtype=torch.float64).repeat(16).reshape(32, 1, 1)
+        >>> StandardizedSilverman(gamma=2.0)(maps)  # 2 · 1 · 32^(-1/5)
+        tensor([1.], dtype=torch.float64)
+    """
+
+    gamma: float = 1.0
+    freeze: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        _require_positive("StandardizedSilverman", "gamma", self.gamma)
+
+    def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
+        """Bandwidths ``(..., C)``."""
+        n, _, size = maps.shape[-3:]
+        spread = maps.var(-3, correction=0).mean(-1).sqrt()
+        return spread.mul(self.gamma * size**0.5 * n ** (-1 / (4 + size)))
+
+
+@dataclass(frozen=True)
+class Alignment(Bandwidth):
+    r"""The bandwidth whose Gram matrix points most in the direction of the target's, smoothed over measurements.
+
+    .. math:: \sigma_t = m\,\sigma_{t-1} + (1-m)\,\arg\max_\sigma
+        \frac{\langle K_\sigma, K_y\rangle_F}{\lVert K_\sigma\rVert_F \lVert K_y\rVert_F}
+
+    over 75 values between 0.1 and 10 times the mean distance of the whole layer; every map gets the same σ.
+
+    **The labels choose the kernel**, so I(T;Y) is no longer neutral: part of its growth is the rule's.
+    *Scale:* follows the activations, with the lag of the smoothing. *Saturation:* not seen.
+
+    Args:
+        momentum: m, the weight of the value before.
+        freeze: keep the bandwidths of the first measurement.
+
+    Source: Wickstrøm et al., arXiv 1909.11396.
+
+    Example:
+        >>> labels = torch.tensor([0, 0, 1, 1])
+        >>> apart = torch.tensor([0.0, 0.0, 6.0, 6.0], dtype=torch.float64).reshape(4, 1, 1)
+        >>> bool(Alignment()(apart, target=class_gram(labels)) < 2)  # small enough to tell the classes apart
+        True
+    """
+
+    needs_target: ClassVar[bool] = True
+
+    momentum: float = 0.9
+    freeze: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"Alignment(momentum={self.momentum}): expected a number in [0, 1).")
+
+    def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
+        """Bandwidths ``(..., C)``."""
+        if target is None:
+            raise ValueError(
+                "Alignment() chooses the bandwidth by the targets, and none were given. Pass targets to the "
+                "measurement, or use a rule that needs none, such as MedianDistance()."
+            )
+        squares = pairwise_squares(maps.flatten(-2))
+        mean = squares.sqrt().mean((-2, -1))
+        best, score = torch.zeros_like(mean), torch.full_like(mean, -1)
+        for factor in torch.logspace(-1, 1, 75, dtype=torch.float64).tolist():  # one n×n kernel at a time
+            width = (factor * mean).clamp_min(torch.finfo(mean.dtype).tiny)
+            kernel = (squares / (-2 * width.square())[..., None, None]).exp()
+            alignment = (kernel * target).sum((-2, -1)) / kernel.square().sum((-2, -1)).sqrt()
+            best, score = torch.where(alignment > score, width, best), torch.maximum(alignment, score)
+        best = torch.where(mean > 0, best, 0.0).unsqueeze(-1).expand(*maps.shape[:-3], maps.shape[-2])
+        return best if previous is None else self.momentum * previous + (1 - self.momentum) * best
+
+
+@dataclass(frozen=True)
+class Fixed(Bandwidth):
+    """The same bandwidth for every map, at every measurement.
+
+    *Scale:* the user's business. *Saturation:* as soon as σ is small against the distances; C maps act as a
+    bandwidth of σ/√C.
+
+    Args:
+        sigma: the bandwidth, in the units of the activations.
+
+    Example:
+        >>> Fixed(2.0)(torch.zeros(4, 3, 1))
+        tensor([2., 2., 2.])
+    """
+
+    sigma: float
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        _require_positive("Fixed", "sigma", self.sigma)
+
+    def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
+        """Bandwidths ``(..., C)``."""
+        return maps.new_full((*maps.shape[:-3], maps.shape[-2]), self.sigma)
+
+
+def _require_positive(rule: str, field: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{rule}({field}={value!r}): expected a positive, finite number.")

@@ -1,0 +1,57 @@
+"""What a quantity is made of, as data: signed sums of joint entropies, gaps between layers, counts of gaps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from lightning_infoplane.measurement.quantities import Quantity
+
+__all__ = ["TX", "TY", "Below", "Gap", "SignedSum", "T", "Term", "X", "Y"]
+
+
+class Term(NamedTuple):
+    """A joint entropy: of the layer T, of a partner, X or Y, or of both.
+
+    Args:
+        partner: ``"X"``, ``"Y"``, or empty for the layer alone.
+        shuffle: which shuffle of the partner's samples; None leaves them in place.
+        layer: whether the layer is part of it.
+
+    Example:
+        >>> TX.shuffled(1)
+        Term(partner='X', shuffle=1, layer=True)
+    """
+
+    partner: str = ""
+    shuffle: int | None = None
+    layer: bool = True
+
+    def shuffled(self, shuffle: int) -> Term:
+        """The same with the partner's samples shuffled; a term without layer or partner is the same after it."""
+        return self._replace(shuffle=shuffle) if self.layer and self.partner else self
+
+
+# Error signals have no X and Y: there X is the error signal of the last layer.
+T = Term()
+X, TX = Term("X", layer=False), Term("X")
+Y, TY = Term("Y", layer=False), Term("Y")
+
+# Entropies with their signs, ``{X: +1, T: +1, TX: -1}``: value and standard error follow from it.
+SignedSum = Mapping[Term, int]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What the second layer of a pair has less than the first: its standard error leaves out what both share."""
+
+    of: Quantity
+
+
+@dataclass(frozen=True)
+class Below:
+    """How many gaps of a moment are below zero, by :func:`~lightning_infoplane.measurement.verdicts.is_below_zero`."""
+
+    of: Quantity

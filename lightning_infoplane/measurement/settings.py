@@ -1,0 +1,124 @@
+"""How to measure, as one frozen value that callback, plane, metrics and command share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from lightning_infoplane.estimator.bandwidths import Bandwidth, MedianDistance
+from lightning_infoplane.estimator.entropy import check_alpha
+from lightning_infoplane.estimator.solvers import Eigenvalues, Solver
+
+__all__ = ["Choice", "Estimator", "Jackknife", "as_data", "changes"]
+
+
+def changes(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Arguments that are not their defaults, as they would be typed.
+
+    Example:
+        >>> changes({"alpha": 2, "seed": 0}, {"alpha": 1.01, "seed": 0})
+        'alpha=2'
+    """
+    return ", ".join(f"{name}={value!r}" for name, value in values.items() if not _alike(value, defaults[name]))
+
+
+def _alike(value: object, default: object) -> bool:
+    # Tensors compare element by element, and have no truth value: a default is never one.
+    return value is default or (type(value) is type(default) and bool(value == default))
+
+
+class Choice:
+    """A frozen dataclass that prints what differs from its defaults."""
+
+    def __repr__(self) -> str:
+        """As it would be typed."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
+        return f"{type(self).__name__}({changes(own, defaults)})"
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """Standard errors over the probe, by leaving out one group of samples after the other.
+
+    Costs as many measurements without chance level as there are groups.
+
+    Args:
+        groups: how many; 8 are usual.
+
+    Raises:
+        ValueError: for fewer than two.
+    """
+
+    groups: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the field."""
+        _check_integer("Jackknife(groups", self.groups, at_least=2, hint="8 are usual")
+
+
+@dataclass(frozen=True, repr=False)
+class Estimator(Choice):
+    """How information is estimated.
+
+    Args:
+        alpha: the order of the entropy; 1.01 is the paper's, 2 needs no spectrum.
+        bandwidth: the rule for inputs and layers.
+        target_bandwidth: the rule for targets. Left out, integer targets get the class kernel, so that H(Y) is the
+            entropy of the classes, and continuous ones ``MedianDistance()``; given, integer targets are one-hot
+            vectors under a Gaussian, as in the paper.
+        solver: how entropies are computed; exact by default.
+        shuffles: averaged for the chance level; 0 turns it off, 20 or more give p-values too.
+        standard_errors: ``Jackknife(groups=8)``, or None for none.
+        seed: of the shuffles and of the draw of a probe.
+
+    Raises:
+        ValueError: for an impossible ``alpha`` or number of shuffles.
+        TypeError: for a rule or a solver that is none.
+
+    Example:
+        >>> Estimator(alpha=2, shuffles=20)
+        Estimator(alpha=2, shuffles=20)
+    """
+
+    alpha: float = 1.01
+    bandwidth: Bandwidth = MedianDistance()
+    target_bandwidth: Bandwidth | None = None
+    solver: Solver = Eigenvalues()
+    shuffles: int = 1
+    standard_errors: Jackknife | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        check_alpha(self.alpha)
+        _check_instance("bandwidth", self.bandwidth, Bandwidth, "MedianDistance()")
+        if self.target_bandwidth is not None:
+            _check_instance("target_bandwidth", self.target_bandwidth, Bandwidth, "Silverman()")
+        _check_instance("solver", self.solver, Solver, "Eigenvalues()")
+        if self.standard_errors is not None:
+            _check_instance("standard_errors", self.standard_errors, Jackknife, "Jackknife(groups=8)")
+        _check_integer("shuffles", self.shuffles, at_least=0, hint="0 turns the chance level off")
+        _check_integer("seed", self.seed, at_least=0, hint="0 is the default")
+
+
+def as_data(choice: object) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """A choice as plain data, with the names of its classes, to be written beside what was measured.
+
+    Example:
+        >>> as_data(MedianDistance())
+        {'class': 'MedianDistance', 'scale': 1.0, 'freeze': False, 'samples': None}
+    """
+    if is_dataclass(choice):
+        own = {field.name: as_data(getattr(choice, field.name)) for field in fields(choice)}
+        return {"class": type(choice).__name__, **own}
+    return choice if isinstance(choice, str | int | float | None) else str(choice)
+
+
+def _check_instance(name: str, value: object, kind: type, example: str) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r}: expected an instance of {kind.__name__}, such as {name}={example}.")
+
+
+def _check_integer(name: str, value: object, at_least: int, hint: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name}={value!r}: expected a whole number of at least {at_least}; {hint}.")

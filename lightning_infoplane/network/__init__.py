@@ -1,0 +1,1 @@
+"""A module to activations and gradients, undisturbed. Torch only."""

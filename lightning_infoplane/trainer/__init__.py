@@ -1,0 +1,1 @@
+"""All that knows Lightning: its data, its position, its loggers."""

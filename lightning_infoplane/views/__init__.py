@@ -1,0 +1,1 @@
+"""Rows to figures, HTML and text. Neither torch nor Lightning is needed."""

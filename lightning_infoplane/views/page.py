@@ -1,0 +1,267 @@
+"""A finished run as one HTML file that needs nothing else, and as a film or two planes side by side.
+
+Everything that comes from the run, layer names above all, is escaped.
+"""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_infoplane.measurement.quantities import (
+    AXES,
+    DPI_XT,
+    LOG2_N,
+    QUANTITIES,
+    Panel,
+    Quantity,
+)
+from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.measurement.verdicts import Verdict, is_below_zero, judge
+from lightning_infoplane.views.card import table_columns, told_settings
+from lightning_infoplane.views.panels import Picture, pictures
+from lightning_infoplane.views.plots import plot_plane
+from lightning_infoplane.views.runs import Run
+from lightning_infoplane.views.series import Series, last_rows, probes_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["animate", "compare", "html_report"]
+
+_STYLE = """
+body { font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 60rem;
+  padding: 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.25rem; margin-top: 2rem; }
+figure { margin: 1.5rem 0; } figcaption { margin-bottom: .5rem; } img { width: 100%; min-width: 34rem; height: auto; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; } th, td { padding: .25rem .75rem; text-align: right;
+  border-bottom: 1px solid #ccc; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
+.warn { font-weight: bold; } dt { font-weight: bold; margin-top: .75rem; } dd { margin: 0; }
+pre { background: #f4f4f4; padding: .75rem; overflow-x: auto; } footer { margin-top: 2rem; color: #595959; }
+"""
+_CAVEATS = (
+    (
+        "Shuffled pairs",
+        "The same number after the samples of one side were put in random order, so that there is nothing to share. A "
+        "value is worth only what it exceeds this by.",
+    ),
+    (
+        "What it does not tell you",
+        "Bits depend on the kernel and its bandwidth: compare layers and epochs of one run, or runs with the same "
+        "settings. And one run is one seed.",
+    ),
+)
+_CAPTIONS = {
+    Panel.PLANE: "Each layer walks from its hollow mark, the first measurement, to its filled one, the last. To the "
+    "left: it forgets about the input. Upwards: the target becomes easier to read.",
+    Panel.CURVES: "One line a layer. Dotted lines of the same colour are the values for shuffled pairs; where a line "
+    "is hatched the layer is saturated and the value means nothing.",
+    Panel.DEPTH: "From the first layer to the last, pale lines early and dark lines late in training.",
+    Panel.GAPS: "Each row is a pair of layers, each column a measurement. Purple: the second layer has less than the "
+    "first. Orange: it has more. Outlined: clearly below zero.",
+    Panel.MAPS: "Above zero, two feature maps mostly say the same about the input (redundancy); below, they say "
+    "more together than alone (synergy). Non-redundant is what is not said twice.",
+}
+
+
+def html_report(run: Run) -> str:
+    """The report of a run: verdicts, explanations, tables, pictures with descriptions, settings.
+
+    Raises:
+        ValueError: if there is nothing to draw.
+    """
+    title = f"What the layers know: {escape(run.name)}"
+    names = probes_of(run.rows)
+    dpi = 120 if len(names) == 1 else 85  # two probes of a deep network stay below 3 MB
+    probes = [_probe_section(run.rows, probe, dpi) for probe in names]
+    explained = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>\n" for name, text in _explained(run.rows))
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style>\n</head>\n'
+        f"<body>\n<main>\n<h1>{title}</h1>\n{''.join(probes)}"
+        f"<h2>How to read this</h2>\n<dl>\n{explained}</dl>\n{_settings(run)}</main>\n"
+        f"<footer><p>Matrix-based Rényi information, from {escape(run.source.name)}. Estimator: Yu, Wickstrøm, "
+        "Jenssen, Príncipe, arXiv 1804.06537.</p></footer>\n</body>\n</html>\n"
+    )
+
+
+def animate(run: Run, path: Path, probe: str = "", frames_per_second: float = 4.0) -> None:
+    """The information plane drawing itself, a frame a measurement, as GIF.
+
+    Raises:
+        ValueError: without I(T;Y).
+    """
+    from matplotlib.animation import PillowWriter
+
+    series = Series(run.rows, probe)
+    moments = series.moments_of(AXES[0][0])
+    ax = _axes()
+    figure: Any = ax.figure
+    plot_plane(run.rows, ax, probe)
+    ax.set_title(" ", loc="left")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what the full picture needs, every frame gets
+    limits = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}
+    writer = PillowWriter(fps=frames_per_second)  # type: ignore[arg-type]  # a float is fine
+    with writer.saving(figure, str(path), dpi=100):
+        for moment in [*moments, *moments[-1:] * round(2 * frames_per_second)]:  # the end stays for a while
+            ax.clear()
+            plot_plane([row for row in run.rows if (row.epoch, row.step) <= moment], ax, probe)
+            ax.set(**limits)
+            ax.set_title(series.moment_label(moment), loc="left")
+            writer.grab_frame()
+
+
+def compare(first: Run, second: Run, probe: str = "") -> Figure:
+    """Two information planes on the same axes, side by side.
+
+    Raises:
+        ValueError: without I(T;Y) in one of them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 5), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for ax, run in zip(axes, (first, second), strict=True):
+        plot_plane(run.rows, ax, probe)
+        ax.set_title(run.name.replace("$", r"\$") + "\n", loc="left")  # above the limits
+    for which in ("xlim", "ylim"):
+        lows, highs = zip(*(getattr(ax, f"get_{which}")() for ax in axes), strict=True)
+        for ax in axes:
+            ax.set(**{which: (min(lows), max(highs))})
+    return figure
+
+
+# ----------------------------------------------------------------------------------------------- parts of the page
+
+
+def _explained(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """What is in the tables and pictures, in words, and what to keep in mind."""
+    known = {row.quantity for row in rows}
+    for quantity in QUANTITIES:
+        if quantity.panels and quantity.key in known:
+            yield f"{quantity.symbol}, {quantity.name}".removeprefix(", "), quantity.meaning
+    yield from _CAVEATS
+
+
+def _probe_section(rows: Sequence[Row], probe: str, dpi: int) -> str:
+    """Verdicts, table and pictures of one probe."""
+    series, last = Series(rows, probe), last_rows(rows, probe)
+    moments = series.moments_of(AXES[0][0])
+    heading = f"<h2>Measured on {escape(probe)} samples</h2>\n" if probe else ""
+    return (
+        f"{heading}<p>{escape(_sizes(last))} {len(moments)} measurements, the last one "
+        f"{escape(series.moment_label(moments[-1]))}.</p>\n"
+        f"<h2>In short</h2>\n{''.join(_in_short(series, last, probe))}"
+        f"<h2>The last measurement</h2>\n{_numbers(series, last, probe)}"
+        f"<h2>Pictures</h2>\n{''.join(_figures(rows, series, probe, dpi))}"
+    )
+
+
+def _sizes(last: Sequence[Row]) -> str:
+    """The probe and the limits it sets."""
+    known = {row.quantity: row.value for row in last if not row.place}
+    limits = [f"{limit.symbol} = {known[limit.key]:.2f} {limit.unit}" for _, limit in AXES if limit.key in known]
+    samples = f"A fixed probe of {round(2 ** known[LOG2_N.key])} samples" if LOG2_N.key in known else "A fixed probe"
+    return f"{samples}{': ' if limits else ''}{', '.join(limits)}."
+
+
+def _in_short(series: Series, last: Sequence[Row], probe: str) -> Iterator[str]:
+    """What happened to each layer, and whether it means anything, in sentences."""
+    judged = judge(last, probe)
+    yield "<ul>\n"
+    for layer in series.layers:
+        moves = []
+        for axis, _ in AXES:
+            _, values = series.curve(layer, axis)
+            if len(values):
+                moves.append(f"{axis.symbol} went from {values[0]:.2f} to {values[-1]:.2f} {axis.unit}")
+        remark = ""
+        if layer in judged and judged[layer].verdict is not Verdict.OK:
+            words = f"{judged[layer].sentence} {judged[layer].verdict.remedy}"
+            remark = f' <span class="warn">{escape(words)}</span>'
+        yield f"<li><b>{escape(layer)}</b>: {', '.join(moves)}.{remark}</li>\n"
+    yield "</ul>\n"
+    yield from _gaps_in_short(last)
+
+
+def _gaps_in_short(last: Sequence[Row]) -> Iterator[str]:
+    """How many gaps are below zero, by the rule that counts them in the log."""
+    value = {(row.place, row.quantity): row.value for row in last}
+    gaps = {place: gap for (place, key), gap in value.items() if key == DPI_XT.key}
+    if not gaps:
+        return
+    below = sum(is_below_zero(gap, value.get((place, DPI_XT.error.key), 0.0)) for place, gap in gaps.items())
+    pairs = "pair of layers" if len(gaps) == 1 else "pairs of layers"
+    yield (
+        f"<p>Of {len(gaps)} {pairs}, {below} {'has' if below == 1 else 'have'} a gap clearly below zero: there the "
+        f"second layer reads more about the input than the first (smallest gap: {min(gaps.values()):.3f} bits).</p>\n"
+    )
+
+
+def _numbers(series: Series, last: Sequence[Row], probe: str) -> str:
+    """One line a layer."""
+    value = {(row.quantity, row.place): row.value for row in last}
+    judged, columns = judge(last, probe), table_columns(last)
+    head = "".join(f'<th scope="col">{escape(quantity.short)}</th>' for quantity in columns)
+    lines = []
+    for layer in series.layers:
+        cells = [f"{value[quantity.key, layer]:.3f}" if (quantity.key, layer) in value else "-" for quantity in columns]
+        cells.append(judged[layer].verdict.word if layer in judged else "-")
+        lines.append(f"<tr><td>{escape(layer)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
+    return (
+        f'<div class="scroll"><table>\n<caption>{_units(columns)}</caption>\n<thead><tr><th scope="col">layer</th>'
+        f'{head}<th scope="col">verdict</th></tr></thead>\n<tbody>\n{"".join(lines)}</tbody>\n</table></div>\n'
+    )
+
+
+def _units(columns: Sequence[Quantity]) -> str:
+    """What the numbers are in."""
+    units = {quantity.unit for quantity in columns}
+    if len(units) == 1:
+        return f"All in {units.pop()}"
+    return ", ".join(f"{quantity.short}: {quantity.unit or 'no unit'}" for quantity in columns)
+
+
+def _figures(rows: Sequence[Row], series: Series, probe: str, dpi: int) -> Iterator[str]:
+    """Each with a caption, and with a description for those who do not see it."""
+    for picture in pictures(rows, probe):
+        title, caption = escape(picture.title), _CAPTIONS[picture.panel]
+        described = f"{picture.title}. {len(series.layers)} layers: {', '.join(series.layers)}. {caption}"
+        yield (
+            f'<figure>\n<figcaption><b>{title}.</b> {caption}</figcaption>\n<div class="scroll">'
+            f'<img alt="{escape(described)}" src="data:image/png;base64,{_png(picture, rows, probe, dpi)}"></div>\n'
+            "</figure>\n"
+        )
+
+
+def _settings(run: Run) -> str:
+    """What is known of how it was measured: facts of the history, Lightning's hyperparameters, the chain."""
+    facts, parts = run.rows.facts, []
+    if facts.estimator:
+        parts.append(f"<p>{escape(told_settings(facts.estimator))}. Version {escape(facts.version)}.</p>\n")
+    if facts.chain:
+        chain = "\n".join(facts.chain)
+        parts.append(f"<h3>Markov chain, found by intervention</h3>\n<pre>{escape(chain)}</pre>\n")
+    if run.hparams:
+        parts.append(f"<h3>Hyperparameters</h3>\n<pre>{escape(run.hparams)}</pre>\n")
+    return f"<h2>Settings</h2>\n{''.join(parts)}" if parts else ""
+
+
+def _png(picture: Picture, rows: Sequence[Row], probe: str, dpi: int) -> str:
+    """A picture as text."""
+    file = io.BytesIO()
+    figure: Any = picture.draw(rows, probe, _axes()).figure
+    figure.savefig(file, dpi=dpi, format="png")
+    return b64encode(file.getvalue()).decode("ascii")
+
+
+def _axes() -> Axes:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(7.2, 4.6), layout="constrained").subplots()

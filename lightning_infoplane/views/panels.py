@@ -1,0 +1,137 @@
+"""All that a run's rows hold, as pictures in one order: while training, on one page, and in the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lightning_infoplane.measurement.quantities import AXES, QUANTITIES, Panel, Quantity
+from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.views.plots import plot_curves, plot_depth, plot_gaps, plot_plane, plot_redundancy
+from lightning_infoplane.views.series import Series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Picture", "live_pictures", "pictures", "plot_summary"]
+
+# What all quantities of a kind are drawn in, or what each of them has of its own.
+_TOGETHER: dict[Panel, Callable[..., Axes]] = {Panel.PLANE: plot_plane, Panel.MAPS: plot_redundancy}
+_EACH: dict[Panel, Callable[..., Axes]] = {
+    Panel.CURVES: plot_curves,
+    Panel.DEPTH: plot_depth,
+    Panel.GAPS: plot_gaps,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a run.
+
+    Args:
+        panel: its kind.
+        quantity: what it shows, or one of the quantities that it shows.
+    """
+
+    panel: Panel
+    quantity: Quantity
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        name = self.quantity.name
+        return {
+            Panel.PLANE: "Information plane",
+            Panel.CURVES: f"{self.quantity.short} while training",
+            Panel.DEPTH: f"{self.quantity.short} along the layers",
+            Panel.GAPS: f"{name[0].upper()}{name[1:]} from layer to layer",
+            Panel.MAPS: "What feature maps share",
+        }[self.panel]
+
+    @property
+    def explains_layers(self) -> bool:
+        """Whether its legend names the layers by their colours."""
+        return self.panel in (Panel.PLANE, Panel.CURVES)
+
+    def draw(self, rows: Sequence[Row], probe: str = "", ax: Axes | None = None) -> Axes:
+        """On these axes, or on new ones."""
+        if self.panel in _TOGETHER:
+            return _TOGETHER[self.panel](rows, ax=ax, probe=probe)
+        return _EACH[self.panel](rows, self.quantity, ax=ax, probe=probe)
+
+
+def pictures(rows: Sequence[Row], probe: str = "") -> list[Picture]:
+    """Every picture that these rows allow, the plane first.
+
+    Raises:
+        ValueError: if they allow none.
+    """
+    series = Series(rows, probe)
+    first_axis = AXES[0][0]
+    if not series.holds(first_axis):
+        which = f" of the probe {probe!r}" if probe else ""
+        raise ValueError(f"there is nothing to draw: no {first_axis.key}{which} in these rows.")
+    wanted = _unique(Picture(panel, quantity) for quantity in QUANTITIES for panel in quantity.panels)
+    possible = [one for one in wanted if series.holds(one.quantity)]
+    return sorted(possible, key=lambda picture: picture.panel is not Panel.PLANE)
+
+
+def live_pictures(rows: Sequence[Row], probe: str = "") -> Iterator[tuple[str, Picture]]:
+    """The pictures drawn while training, as far as the rows allow, each with the last part of its tag."""
+    series, used = Series(rows, probe), set[str]()
+    for picture in _unique(Picture(panel, quantity) for quantity in QUANTITIES for panel in quantity.live):
+        kind = picture.panel.value
+        tag = f"{kind}-{picture.quantity.key}" if kind in used else kind
+        used.add(kind)
+        if series.holds(picture.quantity):
+            yield tag, picture
+
+
+def _unique(wanted: Iterator[Picture]) -> list[Picture]:
+    """Tables are no pictures, and what shows several quantities at once is drawn once."""
+    chosen: dict[tuple[Panel, str], Picture] = {}
+    for one in wanted:
+        if one.panel is not Panel.TABLE:
+            chosen.setdefault((one.panel, "" if one.panel in _TOGETHER else one.quantity.key), one)
+    return list(chosen.values())
+
+
+def plot_summary(rows: Sequence[Row], probe: str = "") -> Figure:
+    """One page of all that the rows hold; the layers' colours are explained once, at the foot of the page.
+
+    Raises:
+        ValueError: if they hold nothing to draw.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    drawn = pictures(rows, probe)
+    columns = min(3, len(drawn))
+    lines, layers = -(-len(drawn) // columns), len(Series(rows, probe).layers)
+    foot = 0.7 + 0.07 * layers
+    with rc_context({"font.size": 9, "figure.constrained_layout.w_pad": 0.1, "figure.constrained_layout.h_pad": 0.07}):
+        figure = Figure(figsize=(5.6 * columns, 4.2 * lines + foot), layout="constrained")
+        page, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.2 * lines, foot]).flat
+        # A picture in a box of its own is not narrowed by its neighbours' labels.
+        boxes = page.subfigures(lines, columns, squeeze=False, wspace=0.03, hspace=0.03).flat
+        entries: dict[str, Any] = {}
+        for box, picture in zip(boxes, drawn, strict=False):
+            box.suptitle(picture.title, fontsize="large", fontweight="bold")
+            ax = picture.draw(rows, probe, box.subplots())
+            legend = ax.get_legend()
+            if picture.explains_layers and legend is not None:
+                handles, labels = ax.get_legend_handles_labels()
+                entries = {**dict(zip(labels, handles, strict=True)), **entries}
+                legend.remove()
+        widest = 0.08 * max(map(len, entries)) + 0.7
+        bottom.legend(
+            list(entries.values()),
+            list(entries),
+            loc="center",
+            ncols=min(len(entries), max(1, int(5.6 * columns / widest))),
+            title="layer (in the plane hollow: first, filled: last epoch; dotted: shuffled pairs; hatched: saturated)",
+            title_fontsize="small",
+        )
+    return figure

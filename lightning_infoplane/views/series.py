@@ -1,0 +1,107 @@
+"""Rows in order: what pictures and reports ask of a history, indexed once."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from lightning_infoplane.measurement.quantities import AXES, ENTROPY, LOG2_N, Quantity, Subject
+from lightning_infoplane.measurement.rows import Place, Row
+from lightning_infoplane.measurement.verdicts import SATURATED_SHARE
+
+__all__ = ["Series", "last_rows", "probes_of"]
+
+Moment = tuple[int, int]
+
+
+def probes_of(rows: Iterable[Row]) -> list[str]:
+    """The names of the probes in a history; ``[""]`` where there is a single one, without a name.
+
+    Example:
+        >>> probes_of([Row(0, 0, "train", "", "H_X", 1.0), Row(0, 0, "val", "", "H_X", 2.0)])
+        ['train', 'val']
+    """
+    return list(dict.fromkeys(row.probe for row in rows))
+
+
+def last_rows(rows: Iterable[Row], probe: str) -> list[Row]:
+    """The rows of a probe's last measurement."""
+    of_probe = [row for row in rows if row.probe == probe]
+    last = max((row.epoch, row.step) for row in of_probe)
+    return [row for row in of_probe if (row.epoch, row.step) == last]
+
+
+class Series:
+    """Rows of one probe: by place and quantity a value at each moment, (epoch, step)."""
+
+    def __init__(self, rows: Iterable[Row], probe: str) -> None:
+        self._series: dict[tuple[Place, str], dict[Moment, float]] = {}
+        for row in rows:
+            if row.probe == probe:
+                self._series.setdefault((row.place, row.quantity), {})[row.epoch, row.step] = row.value
+        # The order they were measured in is their depth; a layer that came late goes last.
+        telling = {ENTROPY[Subject.ACTIVATIONS].key, *(quantity.key for quantity, _ in AXES)}
+        self.layers = list(dict.fromkeys(str(place) for place, key in self._series if place and key in telling))
+        moments = {moment for series in self._series.values() for moment in series}
+        # Several measurements within an epoch have only the step to tell them apart.
+        self.by_step = len({epoch for epoch, _ in moments}) < len({step for _, step in moments})
+
+    def holds(self, quantity: Quantity) -> bool:
+        """Whether there is any value of it."""
+        return any(key == quantity.key for _, key in self._series)
+
+    def places_with(self, quantity: Quantity) -> list[Place]:
+        """The layers or pairs that a quantity is known of, in the order of their first appearance.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        places = [place for place, key in self._series if key == quantity.key and place]
+        if not places:
+            known = ", ".join(sorted({key for place, key in self._series if place}))
+            raise ValueError(f"the rows hold no {quantity.key!r}. They hold {known or 'nothing of this probe'}.")
+        return places
+
+    def layers_with(self, quantity: Quantity) -> list[str]:
+        """The layers that a quantity is known of, in depth order."""
+        places = self.places_with(quantity)
+        return [layer for layer in self.layers if layer in places]
+
+    def moments_of(self, quantity: Quantity) -> list[Moment]:
+        """When it was measured."""
+        return sorted({moment for (_, key), series in self._series.items() if key == quantity.key for moment in series})
+
+    def values_of(self, quantity: Quantity) -> list[float]:
+        """All finite values of all places."""
+        values = [v for (_, key), series in self._series.items() if key == quantity.key for v in series.values()]
+        return [value for value in values if np.isfinite(value)]
+
+    def at(self, place: Place, quantity: Quantity, moment: Moment, otherwise: float = np.nan) -> float:
+        """The value at a moment."""
+        return self._series.get((place, quantity.key), {}).get(moment, otherwise)
+
+    def path(self, layer: str) -> Any:  # noqa: ANN401 - numpy's annotations need a scalar type
+        """Points of the plane in the order of time."""
+        across, up = (self._series.get((layer, axis.key), {}) for axis, _ in AXES)
+        return np.array([(across[moment], up[moment]) for moment in sorted(across) if moment in up]).reshape(-1, 2)
+
+    def curve(self, place: Place, quantity: Quantity) -> tuple[Any, Any]:
+        """Epochs, or steps, and values."""
+        series = sorted(self._series.get((place, quantity.key), {}).items())
+        return np.array([moment[self.by_step] for moment, _ in series]), np.array([value for _, value in series])
+
+    def saturated(self, layer: str) -> list[tuple[float, float]]:
+        """Stretches of the epoch axis, each to half way to its neighbours, where the entropy is close to log2 n."""
+        x, entropy = self.curve(layer, ENTROPY[Subject.ACTIVATIONS])
+        limit = SATURATED_SHARE * max(self.values_of(LOG2_N), default=np.inf)
+        if len(x) < 2:
+            return [(x[0] - 0.3, x[0] + 0.3)] if (entropy > limit).any() else []
+        edges = np.concatenate([x[:1], (x[1:] + x[:-1]) / 2, x[-1:]])
+        flat = np.pad(entropy > limit, 1)
+        return list(zip(edges[:-1][flat[1:-1] & ~flat[:-2]], edges[1:][flat[1:-1] & ~flat[2:]], strict=True))
+
+    def moment_label(self, moment: Moment) -> str:
+        """In words."""
+        if self.by_step:
+            return f"step {moment[1]}"
+        return f"after epoch {moment[0]}" if moment[0] else "before training"
