@@ -1,6 +1,5 @@
 """The Lightning callback: when to measure, where the numbers go, what a checkpoint keeps. No formula."""
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +14,7 @@ from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.history import History
 from lightning_infoplane.measurement.listener import Notices
 from lightning_infoplane.measurement.rows import Row
-from lightning_infoplane.measurement.settings import Estimator, changes
+from lightning_infoplane.measurement.settings import Choice, Estimator
 from lightning_infoplane.monitor import Monitor, choose_layers
 from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.layers import LayerSpec
@@ -46,7 +45,7 @@ else:
         """A callback for both Trainers: `lightning` and `pytorch_lightning` each accept their own class only."""
 
 
-class MatrixRenyiCallback(_Callback):
+class MatrixRenyiCallback(Choice, _Callback):
     """Logs what each layer keeps of its input and of its target while the network trains.
 
     On a fixed probe, before training and at the end of the chosen epochs, it evaluates the matrix-based Rényi entropies
@@ -169,11 +168,6 @@ class MatrixRenyiCallback(_Callback):
         self._last_step: int | None = None
         self._undrawn: int | None = None  # the step of a measurement whose pictures were left out
         self._facts_logged = False
-
-    def __repr__(self) -> str:
-        """The arguments that are not their defaults."""
-        defaults = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
-        return f"{type(self).__name__}({changes({name: getattr(self, name) for name in defaults}, defaults)})"
 
     @property
     def history(self) -> History:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from lightning_infoplane.estimator.information import p_value
 from lightning_infoplane.estimator.solvers import Estimate
-from lightning_infoplane.measurement.formulas import Below, Gap, SignedSum, Term
-from lightning_infoplane.measurement.quantities import QUANTITIES, Of, Quantity, Subject
+from lightning_infoplane.measurement.formulas import SignedSum, Term
+from lightning_infoplane.measurement.quantities import QUANTITIES
+from lightning_infoplane.measurement.quantity import Below, Gap, Of, Quantity, Subject
 from lightning_infoplane.measurement.verdicts import ROUNDING, is_below_zero
 
 __all__ = ["columns", "counts", "functions_of", "of_the_probe", "terms_of"]
@@ -25,7 +26,7 @@ def terms_of(subject: Subject, partners: list[str], shuffles: int) -> list[Term]
 
     Example:
         >>> terms_of(Subject.ERROR_SIGNALS, ["X"], shuffles=0)
-        [Term(partner='X', shuffle=None, layer=True), Term(partner='', shuffle=None, layer=True)]
+        [Term(partner='', shuffle=None, layer=True), Term(partner='X', shuffle=None, layer=True)]
     """
     sums = [quantity for quantity in _sums_of(subject, Of.LAYER) if _is_known(quantity, partners)]
     wanted = [term for quantity in sums for term in _terms(quantity)]

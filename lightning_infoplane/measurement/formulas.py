@@ -1,15 +1,9 @@
-"""What a quantity is made of, as data: signed sums of joint entropies, gaps between layers, counts of gaps."""
-
-from __future__ import annotations
+"""Joint entropies as values, and the signed sums of them that quantities are made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from lightning_infoplane.measurement.quantities import Quantity
-
-__all__ = ["TX", "TY", "Below", "Gap", "SignedSum", "T", "Term", "X", "Y"]
+__all__ = ["TX", "TY", "SignedSum", "T", "Term", "X", "Y"]
 
 
 class Term(NamedTuple):
@@ -29,7 +23,7 @@ class Term(NamedTuple):
     shuffle: int | None = None
     layer: bool = True
 
-    def shuffled(self, shuffle: int) -> Term:
+    def shuffled(self, shuffle: int) -> "Term":
         """The same with the partner's samples shuffled; a term without layer or partner is the same after it."""
         return self._replace(shuffle=shuffle) if self.layer and self.partner else self
 
@@ -41,17 +35,3 @@ Y, TY = Term("Y", layer=False), Term("Y")
 
 # Entropies with their signs, ``{X: +1, T: +1, TX: -1}``: value and standard error follow from it.
 SignedSum = Mapping[Term, int]
-
-
-@dataclass(frozen=True)
-class Gap:
-    """What the second layer of a pair has less than the first: its standard error leaves out what both share."""
-
-    of: Quantity
-
-
-@dataclass(frozen=True)
-class Below:
-    """How many gaps of a moment are below zero, by :func:`~lightning_infoplane.measurement.verdicts.is_below_zero`."""
-
-    of: Quantity

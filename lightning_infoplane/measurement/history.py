@@ -102,7 +102,7 @@ class History(Sequence[Row]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a CSV file, all of it or, should the program die, what was there before.
 
-        Its first line, after ``#``, holds the facts as JSON. To pandas it is a comment: ``read_csv(path, comment="#")``.
+        Its first line, after ``#``, holds the facts as JSON; ``pandas.read_csv(path, skiprows=1)`` reads the table.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from lightning_infoplane.measurement.columns import Columns, columns, counts, fu
 from lightning_infoplane.measurement.entropies import Grams, entropies
 from lightning_infoplane.measurement.formulas import Term
 from lightning_infoplane.measurement.listener import Listener
-from lightning_infoplane.measurement.quantities import Of, Quantity, Subject
+from lightning_infoplane.measurement.quantity import Of, Quantity, Subject
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.reduced import Reduced
 from lightning_infoplane.measurement.reference import Reference

@@ -16,7 +16,7 @@ from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.history import Facts, History
 from lightning_infoplane.measurement.listener import Listener
 from lightning_infoplane.measurement.measurement import Measurement
-from lightning_infoplane.measurement.quantities import Subject
+from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.reference import Reference
 from lightning_infoplane.measurement.rows import Row

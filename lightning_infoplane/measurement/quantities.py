@@ -4,21 +4,14 @@ History, logged keys, their reading back, charts, pictures, axis labels, card, r
 derived from it. A new quantity is one entry here: a signed sum of joint entropies, or a function of a layer.
 """
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from lightning_infoplane.measurement.formulas import TX, TY, Below, Gap, SignedSum, T, X, Y
+from lightning_infoplane.measurement.formulas import TX, TY, T, X, Y
+from lightning_infoplane.measurement.quantity import Below, Gap, Logged, Of, Panel, Quantity, Subject
 from lightning_infoplane.measurement.rows import Pair, Place, Row
-
-if TYPE_CHECKING:
-    from lightning_infoplane.measurement.reduced import Reduced
 
 __all__ = [
     "AXES",
@@ -26,11 +19,6 @@ __all__ = [
     "INFORMATION",
     "QUANTITIES",
     "Key",
-    "Logged",
-    "Of",
-    "Panel",
-    "Quantity",
-    "Subject",
     "all_keys",
     "by_key",
     "key_of",
@@ -41,136 +29,10 @@ __all__ = [
 ]
 
 
-class Of(Enum):
-    """What a quantity belongs to."""
-
-    PROBE = "probe"
-    LAYER = "layer"
-    PAIR = "pair"
-
-
-class Subject(Enum):
-    """What was sent through the network: what layers put out, or what the loss sends back to them."""
-
-    ACTIVATIONS = "activations"
-    ERROR_SIGNALS = "error signals"
-
-
-class Logged(Enum):
-    """When a quantity goes to the loggers; the history holds it in any case."""
-
-    MAIN = "main"
-    ALL = "all"
-    NEVER = "never"
-
-
-class Panel(Enum):
-    """The kinds of pictures, and the tables of card and report."""
-
-    PLANE = "plane"
-    CURVES = "curves"
-    DEPTH = "depth"
-    GAPS = "gaps"
-    MAPS = "maps"
-    TABLE = "table"
-
-
-@dataclass(frozen=True, eq=False)
-class Quantity:
-    """Everything there is to know about one quantity.
-
-    Args:
-        key: in rows and in logged keys.
-        symbol: as a formula.
-        unit: ``"bits"``; empty for a pure number.
-        name: in words, for axes and titles.
-        meaning: one sentence.
-        of: a probe, a layer or a pair of layers.
-        formula: a signed sum of joint entropies, a :class:`Gap`, a :class:`Below`, or a function of the layer (of the
-            probe), which returns a tensor, an ``Estimate`` with a standard error of its own, or None for no value. It
-            must not look at the numbers: a GPU would wait.
-        subject: whether activations or error signals are measured.
-        shuffled: whether its value for shuffled pairs, and p-values, belong to it.
-        stderr: whether a standard error belongs to it.
-        panels: in which pictures it is drawn.
-        live: those of them that are drawn while training.
-        logged: whether it is logged by default.
-        base: the quantity that this one is the chance level, the p-value or the standard error of.
-
-    Example:
-        >>> I_XT.chance.key, I_XT.label
-        ('I_XT_chance', 'information about the input, I(X;T) (bits)')
-    """
-
-    key: str
-    symbol: str
-    unit: str
-    name: str
-    meaning: str
-    of: Of
-    formula: SignedSum | Gap | Below | Callable[[Any], Any] | None
-    subject: Subject = Subject.ACTIVATIONS
-    shuffled: bool = False
-    stderr: bool = False
-    panels: tuple[Panel, ...] = ()
-    live: tuple[Panel, ...] = ()
-    logged: Logged = Logged.MAIN
-    base: Quantity | None = None
-
-    @property
-    def label(self) -> str:
-        """For an axis."""
-        symbol = f", {self.symbol}" if self.symbol else ""
-        return f"{self.name}{symbol} ({self.unit})" if self.unit else f"{self.name}{symbol}"
-
-    @property
-    def short(self) -> str:
-        """For a column: the symbol, or the name where there is none."""
-        return self.symbol or self.name
-
-    @cached_property
-    def chance(self) -> Quantity:
-        """Its mean after shuffling which sample belongs to which."""
-        return self._derived("chance", "shuffled", self.unit, f"{self.short} after shuffling which sample is which")
-
-    @cached_property
-    def p_value(self) -> Quantity:
-        """How often shuffled pairs give as much."""
-        return self._derived("p", "p", "", f"permutation p-value of {self.short}")
-
-    @cached_property
-    def error(self) -> Quantity:
-        """Its standard error."""
-        return self._derived("stderr", "s.e.", self.unit, f"standard error of {self.short}")
-
-    @property
-    def derived(self) -> Iterator[Quantity]:
-        """What belongs to it."""
-        if self.shuffled:
-            yield self.chance
-            yield self.p_value
-        if self.stderr:
-            yield self.error
-
-    def _derived(self, ending: str, symbol: str, unit: str, name: str) -> Quantity:
-        return Quantity(
-            f"{self.key}_{ending}",
-            symbol,
-            unit,
-            name,
-            f"{name}.",
-            self.of,
-            formula=None,
-            subject=self.subject,
-            logged=Logged.ALL,
-            base=self,
-        )
-
-
 # --------------------------------------------------------------------------------------------------------- the table
 
 
-def _of_maps(what: str) -> Callable[[Reduced], Any]:
+def _of_maps(what: str) -> Callable[[Any], Any]:
     """One of the numbers of a layer's feature maps, where there are maps to compare."""
     return lambda layer: layer.redundancy and getattr(layer.redundancy, what)
 

@@ -1,6 +1,6 @@
 """How to measure, as one frozen value that callback, plane, metrics and command share."""
 
-from collections.abc import Mapping
+import inspect
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -8,32 +8,26 @@ from lightning_infoplane.estimator.bandwidths import Bandwidth, MedianDistance
 from lightning_infoplane.estimator.entropy import check_alpha
 from lightning_infoplane.estimator.solvers import Eigenvalues, Solver
 
-__all__ = ["Choice", "Estimator", "Jackknife", "as_data", "changes"]
+__all__ = ["Choice", "Estimator", "Jackknife", "as_data"]
 
 
-def changes(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """Arguments that are not their defaults, as they would be typed.
+class Choice:
+    """Prints what differs from its defaults, as it would be typed; arguments are attributes of the same name."""
 
-    Example:
-        >>> changes({"alpha": 2, "seed": 0}, {"alpha": 1.01, "seed": 0})
-        'alpha=2'
-    """
-    return ", ".join(f"{name}={value!r}" for name, value in values.items() if not _alike(value, defaults[name]))
+    def __repr__(self) -> str:
+        """As it would be typed."""
+        arguments = inspect.signature(type(self)).parameters
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name, argument in arguments.items()
+            if not _alike(getattr(self, name), argument.default)
+        ]
+        return f"{type(self).__name__}({', '.join(changed)})"
 
 
 def _alike(value: object, default: object) -> bool:
     # Tensors compare element by element, and have no truth value: a default is never one.
     return value is default or (type(value) is type(default) and bool(value == default))
-
-
-class Choice:
-    """A frozen dataclass that prints what differs from its defaults."""
-
-    def __repr__(self) -> str:
-        """As it would be typed."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
-        defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
-        return f"{type(self).__name__}({changes(own, defaults)})"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_infoplane.measurement.columns import Columns
 from lightning_infoplane.measurement.entropies import Grams
-from lightning_infoplane.measurement.quantities import Quantity
+from lightning_infoplane.measurement.quantity import Quantity
 
 __all__ = ["jackknife", "jackknife_error", "with_errors"]
 

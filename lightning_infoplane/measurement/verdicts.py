@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
-from lightning_infoplane.measurement.quantities import ENTROPY, INFORMATION, LOG2_N, Subject
+from lightning_infoplane.measurement.quantities import ENTROPY, INFORMATION, LOG2_N
+from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.rows import Row
 
 __all__ = [

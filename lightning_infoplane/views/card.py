@@ -6,7 +6,8 @@ from itertools import product
 from typing import Any
 
 from lightning_infoplane.measurement.history import History
-from lightning_infoplane.measurement.quantities import Panel, Quantity, Subject, with_panel
+from lightning_infoplane.measurement.quantities import with_panel
+from lightning_infoplane.measurement.quantity import Panel, Quantity, Subject
 from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.measurement.verdicts import Verdict, judge
 from lightning_infoplane.views.series import last_rows, probes_of

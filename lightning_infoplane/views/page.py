@@ -12,14 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_infoplane.measurement.quantities import (
-    AXES,
-    DPI_XT,
-    LOG2_N,
-    QUANTITIES,
-    Panel,
-    Quantity,
-)
+from lightning_infoplane.measurement.quantities import AXES, DPI_XT, LOG2_N, QUANTITIES
+from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.measurement.verdicts import Verdict, is_below_zero, judge
 from lightning_infoplane.views.card import table_columns, told_settings

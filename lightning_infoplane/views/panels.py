@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_infoplane.measurement.quantities import AXES, QUANTITIES, Panel, Quantity
+from lightning_infoplane.measurement.quantities import AXES, QUANTITIES
+from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.views.plots import plot_curves, plot_depth, plot_gaps, plot_plane, plot_redundancy
 from lightning_infoplane.views.series import Series

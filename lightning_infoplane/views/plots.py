@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_infoplane.measurement.quantities import (
-    AXES,
-    DPI_XT,
-    I_XT,
-    LOG2_N,
-    Panel,
-    Quantity,
-    by_key,
-    with_panel,
-)
+from lightning_infoplane.measurement.quantities import AXES, DPI_XT, I_XT, LOG2_N, by_key, with_panel
+from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Pair, Place, Row
 from lightning_infoplane.measurement.verdicts import CHANCE_MARGIN, STANDARD_ERRORS, is_below_zero
 from lightning_infoplane.views.series import Series

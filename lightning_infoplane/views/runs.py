@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_infoplane.measurement.history import Facts, History
-from lightning_infoplane.measurement.quantities import INFORMATION, LOG2_N, Subject, read_key
+from lightning_infoplane.measurement.quantities import INFORMATION, LOG2_N, read_key
+from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.rows import Row
 
 __all__ = ["FACTS_TAG", "Run", "read_run"]

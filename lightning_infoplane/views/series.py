@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lightning_infoplane.measurement.quantities import AXES, ENTROPY, LOG2_N, Quantity, Subject
+from lightning_infoplane.measurement.quantities import AXES, ENTROPY, LOG2_N
+from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Place, Row
 from lightning_infoplane.measurement.verdicts import SATURATED_SHARE
 
