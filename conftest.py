@@ -10,4 +10,4 @@ import lightning_infoplane
 def doctest_names(doctest_namespace: dict[str, object]) -> None:
     """Offer torch and every public name."""
     doctest_namespace["torch"] = torch
-    doctest_namespace.update({k: v for k, v in vars(lightning_infoplane).items() if not k.startswith("_")})
+    doctest_namespace.update({name: getattr(lightning_infoplane, name) for name in lightning_infoplane.__all__})

@@ -71,7 +71,8 @@ def _compare(options: argparse.Namespace) -> list[Path]:
     from lightning_infoplane.views.page import compare
     from lightning_infoplane.views.runs import read_run
 
-    first, second = read_run(options.first), read_run(options.second)
+    first = read_run(options.first)
+    second = read_run(options.second)
     compare(first, second, _probe(first, options.probe)).savefig(options.out, dpi=130)
     return [options.out]
 
@@ -83,7 +84,8 @@ def _measure(options: argparse.Namespace) -> list[Path]:
 
     sys.path.insert(0, "")  # modules of the folder one is in, as for python -m
     try:
-        model, data = _call("--model", options.model, **options.init), _call("--data", options.data)
+        model = _call("--model", options.model, **options.init)
+        data = _call("--data", options.data)
     finally:
         sys.path.remove("")
     history = measure_checkpoints(

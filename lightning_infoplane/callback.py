@@ -51,8 +51,27 @@ class MatrixRenyiCallback(Choice, _Callback):
     On a fixed probe, before training and at the end of the chosen epochs, it evaluates the matrix-based Rényi entropies
     of arXiv 1804.06537 and logs what follows from them to every logger of the Trainer:
 
-    <quantities>
-    </quantities>
+    - ``I_XT/{layer}``: information about the input, I(X;T) (bits)
+    - ``I_TY/{layer}``: information about the target, I(T;Y) (bits)
+    - ``H_T/{layer}``: entropy, H(T) (bits)
+    - ``DPI_XT/{a}-to-{b}``: information about the input lost, I(X;T₁) − I(X;T₂) (bits)
+    - ``DPI_TY/{a}-to-{b}``: information about the target lost, I(T₁;Y) − I(T₂;Y) (bits)
+    - ``DPI_XT_violations``: gaps of I(X;T) below zero
+    - ``I_error/{layer}``: information about the last error signal, I(δ_K;δ) (bits), with ``error_signals``
+    - ``H_error/{layer}``: entropy of the error signal, H(δ) (bits), with ``error_signals``
+    - ``DPI_error/{a}-to-{b}``: information about the last error signal lost, I(δ_K;δ₂) − I(δ_K;δ₁) (bits), with
+      ``error_signals``
+    - ``DPI_error_violations``: backward gaps below zero, with ``error_signals``
+    - ``redundancy_synergy/{layer}``: redundancy minus synergy (bits), with ``redundancy``
+    - ``non_redundant/{layer}``: non-redundant (bits), with ``redundancy``
+    - ``total_correlation/{layer}``: total correlation of the feature maps, T*, with ``redundancy``
+    - ``H_X``: entropy of the input, H(X) (bits)
+    - ``H_Y``: entropy of the target, H(Y) (bits)
+    - ``H_error_last``: entropy of the last error signal, H(δ_K) (bits), with ``error_signals``
+    - ``bandwidth/{layer}``: bandwidth, σ (activation units); with ``Outputs(log="all")``
+    - ``bandwidth_error/{layer}``: bandwidth of the error signal, σ(δ) (gradient units), with ``error_signals``; with
+      ``Outputs(log="all")``
+    - ``…_chance``, ``…_p`` and ``…_stderr`` of some of them, with ``Outputs(log="all")``
 
     They are in ``trainer.callback_metrics``, for ModelCheckpoint and EarlyStopping, in ``callback.history``, and in
     ``infoplane.csv`` in the run's log directory.
@@ -163,7 +182,9 @@ class MatrixRenyiCallback(Choice, _Callback):
         """What a run fills in."""
         self._log = ModuleLog()
         self._notice = Notices(lambda message: rank_zero_warn(f"MatrixRenyiCallback: {message}"))
-        self._started, self._seconds, self._count = time.monotonic(), 0.0, 0
+        self._started = time.monotonic()
+        self._seconds = 0.0
+        self._count = 0
         self._drawing_seconds = 0.0
         self._last_step: int | None = None
         self._undrawn: int | None = None  # the step of a measurement whose pictures were left out
@@ -302,9 +323,11 @@ class MatrixRenyiCallback(Choice, _Callback):
 
     def _progress_bar(self, trainer: lp.Trainer, work: int) -> "tqdm[Any]":
         """Shown when asked for; unasked where the Trainer shows one too and a measurement takes long."""
-        wanted, delay = self.outputs.prog_bar, 0.0
+        wanted = self.outputs.prog_bar
+        delay = 0.0
         if wanted is None:
-            wanted, delay = trainer.progress_bar_callback is not None, _LONG
+            wanted = trainer.progress_bar_callback is not None
+            delay = _LONG
         hidden = not wanted or not trainer.is_global_zero
         return tqdm(total=work, disable=hidden, delay=delay, leave=False, desc="information plane")
 
@@ -340,7 +363,8 @@ class MatrixRenyiCallback(Choice, _Callback):
 
     def _draw(self, trainer: lp.Trainer, step: int) -> None:
         """The pictures of each probe, to loggers that show them or as PNG."""
-        began, rows = time.monotonic(), self.history
+        began = time.monotonic()
+        rows = self.history
         folder = run_folder(trainer.loggers, trainer.default_root_dir)
         for probe in probes_of(rows):
             for kind, picture in live_pictures(rows, probe):

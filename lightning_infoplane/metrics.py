@@ -43,7 +43,8 @@ class _RenyiMetric(Metric):
         super().__init__(**kwargs)
         if max_samples is not None and max_samples < 2:
             raise ValueError(f"max_samples={max_samples}: an entropy needs at least 2 samples.")
-        self.estimator, self.max_samples = estimator, max_samples
+        self.estimator = estimator
+        self.max_samples = max_samples
         for name in self._variables:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -173,7 +174,8 @@ class MatrixRenyiMutualInformation(_RenyiMetric):
     def compute(self) -> Tensor:
         """The mutual information in bits."""
         x, y = self._samples()
-        a, b = _gram(x, self.estimator.bandwidth), _target_gram(y, self.estimator)
+        a = _gram(x, self.estimator.bandwidth)
+        b = _target_gram(y, self.estimator)
         return mutual_information(a, b, self.estimator.alpha, self.estimator.solver)
 
 

@@ -100,9 +100,13 @@ class Monitor:
         self.plane = InformationPlane(estimator, _chosen(redundancy, Redundancy))
         self.chains: Chains | None = None
         self._signals = _chosen(error_signals, ErrorSignals)
-        self._forward_fn, self._batch_size, self._dpi_pairs = forward_fn, batch_size, dpi_pairs
-        self._ranks, self._context = ranks, context
-        self._notice, self._on_failure = notice or Notices(), on_failure
+        self._forward_fn = forward_fn
+        self._batch_size = batch_size
+        self._dpi_pairs = dpi_pairs
+        self._ranks = ranks
+        self._context = context
+        self._notice = notice or Notices()
+        self._on_failure = on_failure
         self._references = {name: self.plane.reference(one.x, one.targets) for name, one in self.probes.items()}
         self._fingerprints = {name: one.fingerprint() for name, one in self.probes.items()}
 
@@ -161,7 +165,9 @@ class Monitor:
 
     def release(self) -> None:
         """Let go of the network and of what is on its device; the history stays."""
-        self.layers, self.probes, self._references = {}, {}, {}
+        self.layers = {}
+        self.probes = {}
+        self._references = {}
         self.network = nn.Module()
 
     def state_dict(self) -> dict[str, Any]:

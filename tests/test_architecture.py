@@ -306,6 +306,17 @@ def test_nothing_is_left_for_later(module: str) -> None:
     assert [mark for mark in ("TO" + "DO", "FIX" + "ME", "XXX") if mark in text] == []
 
 
+@pytest.mark.parametrize("module", SOURCES)
+def test_a_line_assigns_one_thing(module: str) -> None:
+    """To take a result apart is one thing; to write two assignments as a tuple is not."""
+    packed = [
+        ast.unparse(node)
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+    ]
+    assert packed == []
+
+
 # ------------------------------------------------------------------------------------------------------ the tests
 
 

@@ -62,8 +62,10 @@ class Lanczos(Solver):
             moment = nodes * torch.expm1((alpha - 1) * log)
         else:
             moment = nodes**alpha
-        n, steps = gram.shape[-1], nodes.shape[-1]
-        samples, control = n * (weights * moment).sum(-1), n * (weights * nodes).sum(-1) - 1
+        n = gram.shape[-1]
+        steps = nodes.shape[-1]
+        samples = n * (weights * moment).sum(-1)
+        control = n * (weights * nodes).sum(-1) - 1
         mean, error = _regress_out(samples, control)
         error = error.hypot(steps * torch.finfo(gram.dtype).eps * mean)  # where all vectors agree, rounding decides
         if alpha == 1:
@@ -74,7 +76,8 @@ class Lanczos(Solver):
 
     def _quadrature(self, gram: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes and weights ``(..., vectors, steps)`` of the Gauss rule each vector defines."""
-        gram, n = for_spectra(gram), gram.shape[-1]
+        gram = for_spectra(gram)
+        n = gram.shape[-1]
         signs = torch.randint(0, 2, (n, self.vectors), generator=torch.Generator().manual_seed(self.seed))
         vector = (2 * signs - 1).to(gram) / n**0.5
         vector = vector.expand(*gram.shape[:-2], n, self.vectors)
@@ -142,7 +145,8 @@ class Leading(Solver):
 
     def bounds(self, gram: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
         """The least and the largest entropy ``(...)`` that a spectrum with these leading eigenvalues can have."""
-        n, leading = gram.shape[-1], self._leading(gram)
+        n = gram.shape[-1]
+        leading = self._leading(gram)
         others = n - leading.shape[-1]
         rest = (1 - leading.sum(-1, keepdim=True)).clamp_min(0)
         last = leading[..., -1:]
@@ -154,7 +158,8 @@ class Leading(Solver):
 
     def _leading(self, gram: Tensor) -> Tensor:
         """The ``rank`` largest eigenvalues, descending, by block subspace iteration and Rayleigh-Ritz."""
-        gram, n = for_spectra(gram), gram.shape[-1]
+        gram = for_spectra(gram)
+        n = gram.shape[-1]
         width = min(n, self.rank + 10)  # ten more than asked: the last ones converge slowest
         start = torch.randn(n, width, generator=torch.Generator().manual_seed(self.seed), dtype=torch.float64)
         block = start.to(gram).expand(*gram.shape[:-2], n, width)

@@ -259,12 +259,14 @@ class Alignment(Bandwidth):
             )
         squares = pairwise_squares(maps.flatten(-2))
         mean = squares.sqrt().mean((-2, -1))
-        best, score = torch.zeros_like(mean), torch.full_like(mean, -1)
+        best = torch.zeros_like(mean)
+        score = torch.full_like(mean, -1)
         for factor in torch.logspace(-1, 1, 75, dtype=torch.float64).tolist():  # one n×n kernel at a time
             width = (factor * mean).clamp_min(torch.finfo(mean.dtype).tiny)
             kernel = (squares / (-2 * width.square())[..., None, None]).exp()
             alignment = (kernel * target).sum((-2, -1)) / kernel.square().sum((-2, -1)).sqrt()
-            best, score = torch.where(alignment > score, width, best), torch.maximum(alignment, score)
+            best = torch.where(alignment > score, width, best)
+            score = torch.maximum(alignment, score)
         best = torch.where(mean > 0, best, 0.0).unsqueeze(-1).expand(*maps.shape[:-3], maps.shape[-2])
         return best if previous is None else self.momentum * previous + (1 - self.momentum) * best
 

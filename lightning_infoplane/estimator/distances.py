@@ -8,7 +8,8 @@ from lightning_infoplane.estimator.precision import map_slices, seeded_order, sy
 __all__ = ["median_distances", "pairwise_squares"]
 
 # Pairwise distances of a layer up to which a median looks at all of them; beyond, at least so many a map.
-_ALL_PAIRS, _SOME_PAIRS = 2**18, 2**10
+_ALL_PAIRS = 2**18
+_SOME_PAIRS = 2**10
 
 
 def median_distances(maps: Tensor, every_pair: bool = False) -> Tensor:

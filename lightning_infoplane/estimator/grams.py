@@ -256,7 +256,8 @@ def _centred_product(maps: Tensor, weight: Tensor) -> Tensor:
     for some in map_slices(maps):
         part = maps[..., some, :]
         scale = weight[..., some].unsqueeze(-1).expand(*part.shape[:-3], -1, part.shape[-1])
-        flat, scale = upcast(part.flatten(-2)), scale.flatten(-2).unsqueeze(-2)
+        flat = upcast(part.flatten(-2))
+        scale = scale.flatten(-2).unsqueeze(-2)
         # One pass over the slice: x·w - mean(x)·w.
         scaled = torch.addcmul(-flat.mean(-2, keepdim=True) * scale, flat, scale)
         term = symmetric_product(scaled)

@@ -252,7 +252,8 @@ def permutation_test(
     if not 0 <= shuffled < len(grams):
         raise ValueError(f"shuffled={shuffled}: expected the position of one of the {len(grams)} grams, from 0.")
     generator = torch.Generator().manual_seed(seed)
-    target, n = grams[shuffled], grams[shuffled].shape[-1]
+    target = grams[shuffled]
+    n = grams[shuffled].shape[-1]
     value = quantity(*grams)
     chance = []
     for _ in range(permutations):

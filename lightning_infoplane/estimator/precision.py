@@ -49,7 +49,8 @@ def for_spectra(matrix: Tensor) -> Tensor:
 
 def symmetric_product(rows: Tensor) -> Tensor:
     """``rows @ rows.mT``, computing only the blocks on and above the diagonal (a third less time)."""
-    n, blocks = rows.shape[-2], 8
+    n = rows.shape[-2]
+    blocks = 8
     with full_float32(rows.device):
         if rows.requires_grad or n < 16 * blocks:  # writing into blocks is not differentiable
             return rows @ rows.mT
@@ -101,7 +102,8 @@ def _swap_precision(backend: Any, value: str) -> str:  # noqa: ANN401 - a module
 
 def map_slices(maps: Tensor) -> Iterator[slice]:
     """The axis of maps of ``(..., n, C, d)`` cut into slices that are worked on fastest, one map at least."""
-    channels, bytes_a_map = maps.shape[-2], 4 * maps.shape[:-2].numel() * maps.shape[-1]
+    channels = maps.shape[-2]
+    bytes_a_map = 4 * maps.shape[:-2].numel() * maps.shape[-1]
     step = max(1, _SLICE_BYTES.get(maps.device.type, _LARGE_SLICE_BYTES) // max(1, bytes_a_map))
     return (slice(first, first + step) for first in range(0, channels, step))
 

@@ -269,9 +269,12 @@ def _all_pairs_at_two(maps: Tensor, x: Tensor) -> Tensor:
 
     .. math:: S_2 = -\log_2 \frac{\sum_{kl} (X \circ A_i \circ A_j)_{kl}^2}{\operatorname{tr}(X \circ A_i \circ A_j)^2}
     """
-    n, common = x.shape[-1], torch.promote_types(x.dtype, maps.dtype)
-    x, maps = x.to(common), maps.to(common)
-    squares, weight = (n * maps.flatten(1)).square(), (n * x.flatten()).square()
+    n = x.shape[-1]
+    common = torch.promote_types(x.dtype, maps.dtype)
+    x = x.to(common)
+    maps = maps.to(common)
+    squares = (n * maps.flatten(1)).square()
+    weight = (n * x.flatten()).square()
     diagonal = n * maps.diagonal(dim1=-2, dim2=-1)
     with full_float32(maps.device):
         power = (squares * weight) @ squares.mT
@@ -282,7 +285,8 @@ def _all_pairs_at_two(maps: Tensor, x: Tensor) -> Tensor:
 def _pairs_by_spectrum(x: Tensor, maps: Tensor, alpha: float, pairs: Tensor) -> tuple[Tensor, Tensor]:
     """Entropies ``(P,)`` of pairs of maps, alone and joint with x, a batch of pairs at a time."""
     step = max(1, 2**25 // x.numel() // 8)  # some 32 MB of matrices
-    alone, with_x = [], []
+    alone = []
+    with_x = []
     for part in torch.split(pairs, step):
         pair = joint_gram(maps[part[:, 0]], maps[part[:, 1]])
         alone.append(Eigenvalues()(pair, alpha))

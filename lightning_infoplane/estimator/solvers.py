@@ -96,10 +96,12 @@ def class_block_spectrum(gram: Tensor, labels: Tensor, dtype: torch.dtype | None
             f"{tuple(labels.shape)} of {labels.dtype}. For continuous targets call joint_gram(a, gram(targets))."
         )
     # The layout of the blocks is worked out on the CPU, where asking for the largest class makes nobody wait.
-    gram, labels = for_spectra(gram), labels.cpu()
+    gram = for_spectra(gram)
+    labels = labels.cpu()
     dtype = dtype or spectrum_float(gram.device)
     _, member, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    classes, largest = counts.shape[0], int(counts.max())
+    classes = counts.shape[0]
+    largest = int(counts.max())
     if classes * largest**2 > len(labels) ** 2:
         same = (labels.unsqueeze(-1) == labels).to(gram.device)
         whole: Tensor = torch.linalg.eigvalsh((gram * same).to(dtype))

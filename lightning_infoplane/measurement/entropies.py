@@ -72,7 +72,8 @@ def entropies(
     Raises:
         RuntimeError: on every process, if a spectrum fails on one.
     """
-    names, device = list(grams.layers), grams.input.device
+    names = list(grams.layers)
+    device = grams.input.device
     estimates = torch.zeros(2, len(names), len(terms), dtype=widest_float(device), device=device)
     mine = slice(ranks.rank, None, ranks.world_size)
     failure = None
@@ -101,7 +102,8 @@ def entropies(
 
 def _joint(stack: Tensor, grams: Grams, term: Term, estimator: Estimator) -> Estimate:
     """Entropies ``(layers,)`` of one term."""
-    solver, alpha = estimator.solver, estimator.alpha
+    solver = estimator.solver
+    alpha = estimator.alpha
     if not term.partner:
         return solver.estimate(stack, alpha)
     order = None if term.shuffle is None else _shuffled(len(grams.input), estimator.seed, term.shuffle)
@@ -117,7 +119,8 @@ def _joint(stack: Tensor, grams: Grams, term: Term, estimator: Estimator) -> Est
 
 def own_entropies(grams: Grams, estimator: Estimator) -> dict[Term, Estimate]:
     """Entropies of X, and of Y where there are targets: scalars, on the CPU."""
-    solver, alpha = estimator.solver, estimator.alpha
+    solver = estimator.solver
+    alpha = estimator.alpha
     own = {X: solver.estimate(grams.input, alpha)}
     if grams.labels is not None:
         _, counts = torch.unique(grams.labels, return_counts=True)  # the spectrum of the class kernel, times n

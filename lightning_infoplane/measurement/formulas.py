@@ -30,8 +30,10 @@ class Term(NamedTuple):
 
 # Error signals have no X and Y: there X is the error signal of the last layer.
 T = Term()
-X, TX = Term("X", layer=False), Term("X")
-Y, TY = Term("Y", layer=False), Term("Y")
+X = Term("X", layer=False)
+TX = Term("X")
+Y = Term("Y", layer=False)
+TY = Term("Y")
 
 # Entropies with their signs, ``{X: +1, T: +1, TX: -1}``: value and standard error follow from it.
 SignedSum = Mapping[Term, int]

@@ -68,11 +68,16 @@ class Measurement:
         redundancy: Redundancy | None = None,
         listener: Listener = Listener(),
     ) -> None:
-        self.n, self.probe, self.subject = reference.n, probe, subject
+        self.n = reference.n
+        self.probe = probe
+        self.subject = subject
         self.sigmas = {"": reference.sigma}
-        self._estimator, self._reference, self._redundancy = estimator, reference, redundancy
+        self._estimator = estimator
+        self._reference = reference
+        self._redundancy = redundancy
         self._previous = previous or {}
-        self._pairs, self._listener = pairs, listener
+        self._pairs = pairs
+        self._listener = listener
         self._layers: dict[str, Tensor] = {}
         self._numbers: dict[tuple[str, Quantity], Tensor] = {}  # known before the spectra, each rank's own
         self._known: dict[tuple[str, Quantity], float] = {}  # the same of rank 0, on the host
@@ -81,7 +86,9 @@ class Measurement:
         """Reduce a layer's activation ``(n, ...)`` to its Gram matrix; nothing else of it is kept."""
         if activation.ndim == 0 or len(activation) != self.n:
             raise ValueError(f"{name}: expected one value a sample, ({self.n}, ...), got {tuple(activation.shape)}.")
-        maps, rule, reference = as_variables(activation), self._estimator.bandwidth, self._reference
+        maps = as_variables(activation)
+        rule = self._estimator.bandwidth
+        reference = self._reference
         self.sigmas[name] = rule(maps, target=reference.guide, previous=self._previous.get(name))
         gram = gaussian_gram(maps, self.sigmas[name])
         layer = Reduced(gram, self.sigmas[name], self._compare_maps(name, maps, gram))
@@ -137,7 +144,8 @@ class Measurement:
             return None
         if not bool(gram.sum().isfinite()):  # the layer will be left out, but not before all ranks have agreed on it
             return None
-        reference, alpha = self._reference, self._estimator.alpha
+        reference = self._reference
+        alpha = self._estimator.alpha
         guide = None if reference.guide is None else for_spectra(reference.guide)
         rule = self._estimator.bandwidth
         return layer_redundancy(reference.grams.input, for_spectra(maps), rule, alpha, self._redundancy, guide)

@@ -44,7 +44,8 @@ class InformationPlane:
     """
 
     def __init__(self, estimator: Estimator = Estimator(), redundancy: Redundancy | None = None) -> None:
-        self.estimator, self.redundancy = estimator, redundancy
+        self.estimator = estimator
+        self.redundancy = redundancy
         self.history = History(facts=Facts(estimator=as_data(estimator)))
         # Bandwidths of the last measurement: for rules that freeze or smooth theirs.
         self._sigmas: dict[_Key, Tensor] = {}

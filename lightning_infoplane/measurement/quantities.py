@@ -157,6 +157,7 @@ I_ERROR = Quantity(
     of=Of.LAYER,
     formula={X: +1, T: +1, TX: -1},
     subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
     shuffled=True,
     stderr=True,
     panels=(Panel.DEPTH,),
@@ -171,6 +172,7 @@ H_ERROR = Quantity(
     of=Of.LAYER,
     formula={T: +1},
     subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
     stderr=True,
 )
 H_ERROR_LAST = Quantity(
@@ -182,6 +184,7 @@ H_ERROR_LAST = Quantity(
     of=Of.PROBE,
     formula={X: +1},
     subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
 )
 DPI_ERROR = Quantity(
     key="DPI_error",
@@ -193,6 +196,7 @@ DPI_ERROR = Quantity(
     of=Of.PAIR,
     formula=Gap(I_ERROR),
     subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
     stderr=True,
     panels=(Panel.GAPS,),
 )
@@ -205,6 +209,7 @@ DPI_ERROR_VIOLATIONS = Quantity(
     of=Of.PROBE,
     formula=Below(DPI_ERROR),
     subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
 )
 BANDWIDTH_ERROR = Quantity(
     key="bandwidth_error",
@@ -215,6 +220,7 @@ BANDWIDTH_ERROR = Quantity(
     of=Of.LAYER,
     formula=lambda layer: layer.bandwidth,
     subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
     logged=Logged.ALL,
 )
 REDUNDANCY_SYNERGY = Quantity(
@@ -226,6 +232,7 @@ REDUNDANCY_SYNERGY = Quantity(
     "below, they say more together than alone.",
     of=Of.LAYER,
     formula=_of_maps("redundancy_synergy"),
+    option="redundancy",
     stderr=True,
     panels=(Panel.MAPS,),
     live=(Panel.MAPS,),
@@ -238,6 +245,7 @@ NON_REDUNDANT = Quantity(
     meaning="In pairs of feature maps, what a pair knows about the input beyond what both of its maps say.",
     of=Of.LAYER,
     formula=_of_maps("non_redundant"),
+    option="redundancy",
     stderr=True,
     panels=(Panel.MAPS,),
 )
@@ -249,6 +257,7 @@ TOTAL_CORRELATION = Quantity(
     meaning="How far the layer's feature maps depend on each other, normalised.",
     of=Of.LAYER,
     formula=_of_maps("total_correlation"),
+    option="redundancy",
 )
 
 # The order of logged keys, of pictures and of the tables.

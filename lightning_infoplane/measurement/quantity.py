@@ -79,6 +79,7 @@ class Quantity:
         panels: in which pictures it is drawn.
         live: those of them that are drawn while training.
         logged: whether it is logged by default.
+        option: the callback's argument that asks for it; empty where it is measured in any case.
         base: the quantity that this one is the chance level, the p-value or the standard error of.
 
     Example:
@@ -100,6 +101,7 @@ class Quantity:
     panels: tuple[Panel, ...] = ()
     live: tuple[Panel, ...] = ()
     logged: Logged = Logged.MAIN
+    option: str = ""
     base: "Quantity | None" = None
 
     @property
@@ -148,5 +150,6 @@ class Quantity:
             formula=None,
             subject=self.subject,
             logged=Logged.ALL,
+            option=self.option,
             base=self,
         )

@@ -74,7 +74,8 @@ class Reference:
         """Labels, for the class kernel, or else the targets' Gaussian Gram matrix."""
         if targets is None:
             return None, None
-        rule, values = self._estimator.target_bandwidth, targets.detach()
+        rule = self._estimator.target_bandwidth
+        values = targets.detach()
         if not values.is_floating_point() and values.numel() == self.n:
             labels = values.flatten().long()
             if rule is None:

@@ -23,7 +23,8 @@ __all__ = [
 ]
 
 # Shares of log2 n beyond which H(T) says more about the kernel than about the layer.
-SATURATED_SHARE, COLLAPSED_SHARE = 0.95, 0.05
+SATURATED_SHARE = 0.95
+COLLAPSED_SHARE = 0.05
 # Bits by which I(X;T) must exceed what shuffled pairs give.
 CHANCE_MARGIN = 0.05
 # How many of its own standard errors a gap must be below zero.
@@ -105,7 +106,8 @@ def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIV
         'saturated'
     """
     value = {(row.place, row.quantity): row.value for row in rows if row.probe == probe}
-    entropy, information = ENTROPY[subject].key, INFORMATION[subject]
+    entropy = ENTROPY[subject].key
+    information = INFORMATION[subject]
     if ("", LOG2_N.key) not in value:
         return {}
     log2_n = value["", LOG2_N.key]

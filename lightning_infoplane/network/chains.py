@@ -91,7 +91,8 @@ class Chains(NamedTuple):
     @classmethod
     def from_lists(cls, saved: Mapping[str, Any]) -> "Chains":
         """Back from :meth:`to_lists`."""
-        forward, backward = saved["forward"], saved["backward"]
+        forward = saved["forward"]
+        backward = saved["backward"]
         return cls(
             None if forward is None else Chain.from_lists(forward),
             None if backward is None else [(b, a) for b, a in backward],
@@ -182,7 +183,9 @@ def find_chain(
         return seen
 
     with undisturbed(model), _opened(model):
-        on_x, again, on_z = run(x, {}), run(x, {}), run(z, {})
+        on_x = run(x, {})
+        again = run(x, {})
+        on_z = run(z, {})
         known = [name for name in on_x if name in on_z]
         random = tuple(name for name in known if not _same(on_x[name], again.get(name)))
         # A layer that cannot tell x from z would seem to be screened by everything.

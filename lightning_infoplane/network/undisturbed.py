@@ -73,7 +73,8 @@ def isolated_rng(seed: int | None = None) -> Iterator[None]:
     Lightning's own ``isolate_rng`` does not put it back after an exception.
     """
     numpy = sys.modules.get("numpy")  # never imported: nobody can have drawn from it
-    python_state, numpy_state = random.getstate(), numpy.random.get_state() if numpy else None
+    python_state = random.getstate()
+    numpy_state = numpy.random.get_state() if numpy else None
     try:
         # A machine may have GPUs that this run does not use: asking for their state would start CUDA.
         devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []

@@ -21,7 +21,8 @@ class TensorBoardExtras:
     """
 
     def __init__(self, layout: bool = False, subruns: bool = False) -> None:
-        self._layout, self._subruns = layout, subruns
+        self._layout = layout
+        self._subruns = subruns
         self._writers: dict[Path, Any] = {}
         self._laid_out = False
 

@@ -145,7 +145,8 @@ def _explained(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
 
 def _probe_section(rows: Sequence[Row], probe: str, dpi: int) -> str:
     """Verdicts, table and pictures of one probe."""
-    series, last = Series(rows, probe), last_rows(rows, probe)
+    series = Series(rows, probe)
+    last = last_rows(rows, probe)
     moments = series.moments_of(AXES[0][0])
     heading = f"<h2>Measured on {escape(probe)} samples</h2>\n" if probe else ""
     return (
@@ -201,7 +202,8 @@ def _gaps_in_short(last: Sequence[Row]) -> Iterator[str]:
 def _numbers(series: Series, last: Sequence[Row], probe: str) -> str:
     """One line a layer."""
     value = {(row.quantity, row.place): row.value for row in last}
-    judged, columns = judge(last, probe), table_columns(last)
+    judged = judge(last, probe)
+    columns = table_columns(last)
     head = "".join(f'<th scope="col">{escape(quantity.short)}</th>' for quantity in columns)
     lines = []
     for layer in series.layers:
@@ -225,7 +227,8 @@ def _units(columns: Sequence[Quantity]) -> str:
 def _figures(rows: Sequence[Row], series: Series, probe: str, dpi: int) -> Iterator[str]:
     """Each with a caption, and with a description for those who do not see it."""
     for picture in pictures(rows, probe):
-        title, caption = escape(picture.title), _CAPTIONS[picture.panel]
+        title = escape(picture.title)
+        caption = _CAPTIONS[picture.panel]
         described = f"{picture.title}. {len(series.layers)} layers: {', '.join(series.layers)}. {caption}"
         yield (
             f'<figure>\n<figcaption><b>{title}.</b> {caption}</figcaption>\n<div class="scroll">'
@@ -236,7 +239,8 @@ def _figures(rows: Sequence[Row], series: Series, probe: str, dpi: int) -> Itera
 
 def _settings(run: Run) -> str:
     """What is known of how it was measured: facts of the history, Lightning's hyperparameters, the chain."""
-    facts, parts = run.rows.facts, []
+    facts = run.rows.facts
+    parts = []
     if facts.estimator:
         parts.append(f"<p>{escape(told_settings(facts.estimator))}. Version {escape(facts.version)}.</p>\n")
     if facts.chain:

@@ -81,7 +81,8 @@ def pictures(rows: Sequence[Row], probe: str = "") -> list[Picture]:
 
 def live_pictures(rows: Sequence[Row], probe: str = "") -> Iterator[tuple[str, Picture]]:
     """The pictures drawn while training, as far as the rows allow, each with the last part of its tag."""
-    series, used = Series(rows, probe), set[str]()
+    series = Series(rows, probe)
+    used = set[str]()
     for picture in _unique(Picture(panel, quantity) for quantity in QUANTITIES for panel in quantity.live):
         kind = picture.panel.value
         tag = f"{kind}-{picture.quantity.key}" if kind in used else kind
@@ -110,7 +111,8 @@ def plot_summary(rows: Sequence[Row], probe: str = "") -> Figure:
 
     drawn = pictures(rows, probe)
     columns = min(3, len(drawn))
-    lines, layers = -(-len(drawn) // columns), len(Series(rows, probe).layers)
+    lines = -(-len(drawn) // columns)
+    layers = len(Series(rows, probe).layers)
     foot = 0.7 + 0.07 * layers
     with rc_context({"font.size": 9, "figure.constrained_layout.w_pad": 0.1, "figure.constrained_layout.h_pad": 0.07}):
         figure = Figure(figsize=(5.6 * columns, 4.2 * lines + foot), layout="constrained")

@@ -46,7 +46,8 @@ def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "") -> 
     paths = {layer: series.path(layer) for layer in series.layers_with(across)}
     if not all(len(points) for points in paths.values()):
         raise ValueError(f"the rows hold no {up.key}, so there is no plane: use plot_curves(rows, {across.key!r}).")
-    ax, styles = ax or _new_axes(), layer_styles(series.layers)
+    ax = ax or _new_axes()
+    styles = layer_styles(series.layers)
     for layer, points in paths.items():
         colour, marker = styles[layer]
         fading = np.linspace(0.35, 1, max(1, len(points) - 1))  # paler at first: the direction of time
@@ -55,7 +56,9 @@ def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "") -> 
         ax.plot(*points[-1:].T, marker, color=colour, label=layer_label(layer), linestyle="none")
     ax.margins(0.15)
     ax.autoscale_view()
-    (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()  # what follows must not stretch the picture
+    # what follows must not stretch the picture
+    (left, right) = ax.get_xlim()
+    (low, high) = ax.get_ylim()
     foot = [max(series.values_of(axis.chance), default=0.0) for axis in (across, up)]
     ax.axvspan(0, foot[0], color="0.92", zorder=-2, label="shuffled pairs" if foot[0] > left else None)
     ax.axhspan(0, foot[1], color="0.92", zorder=-2)
@@ -78,9 +81,11 @@ def plot_curves(rows: Sequence[Row], quantity: Quantity | str = I_XT, ax: Axes |
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
-    series, quantity = Series(rows, probe), _named(quantity)
+    series = Series(rows, probe)
+    quantity = _named(quantity)
     layers = series.layers_with(quantity)
-    ax, styles = ax or _new_axes(), layer_styles(series.layers)
+    ax = ax or _new_axes()
+    styles = layer_styles(series.layers)
     hatch = 0.02 * max(map(abs, series.values_of(quantity)))
     for layer in layers:
         colour, marker = styles[layer]
@@ -115,8 +120,10 @@ def plot_depth(rows: Sequence[Row], quantity: Quantity | str = I_XT, ax: Axes | 
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
-    series, quantity = Series(rows, probe), _named(quantity)
-    layers, moments = series.layers_with(quantity), series.moments_of(quantity)
+    series = Series(rows, probe)
+    quantity = _named(quantity)
+    layers = series.layers_with(quantity)
+    moments = series.moments_of(quantity)
     ax = ax or _new_axes()
     chosen = sorted({moments[round(i * (len(moments) - 1) / 4)] for i in range(5)})
     for moment, colour in zip(chosen, _shades(len(chosen)), strict=True):
@@ -140,8 +147,10 @@ def plot_gaps(rows: Sequence[Row], quantity: Quantity | str = DPI_XT, ax: Axes |
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
-    series, quantity = Series(rows, probe), _named(quantity)
-    pairs, moments = series.places_with(quantity), series.moments_of(quantity)
+    series = Series(rows, probe)
+    quantity = _named(quantity)
+    pairs = series.places_with(quantity)
+    moments = series.moments_of(quantity)
     ax = ax or _new_axes()
     gaps = np.array([[series.at(pair, quantity, moment) for moment in moments] for pair in pairs])
     stderr = np.array([[series.at(pair, quantity.error, moment, 0.0) for moment in moments] for pair in pairs])
@@ -168,8 +177,10 @@ def plot_redundancy(rows: Sequence[Row], ax: Axes | None = None, probe: str = ""
     Raises:
         ValueError: if the rows do not hold these quantities.
     """
-    series, quantities = Series(rows, probe), with_panel(Panel.MAPS)
-    layers, moments = series.layers_with(quantities[0]), series.moments_of(quantities[0])
+    series = Series(rows, probe)
+    quantities = with_panel(Panel.MAPS)
+    layers = series.layers_with(quantities[0])
+    moments = series.moments_of(quantities[0])
     ax = ax or _new_axes()
     ax.axhline(0, color="0.6", linewidth=1)
     aside = np.linspace(-0.1, 0.1, len(quantities))
@@ -223,7 +234,8 @@ def _upright(quantity: Quantity) -> str:
 def _pair_label(pair: Place) -> str:
     """``encoder.layer1.0`` and ``encoder.layer1.1`` are ``encoder.layer1.0 → …1``."""
     first, second = pair if isinstance(pair, Pair) else (str(pair), "")
-    ours, theirs = first.split("."), second.split(".")
+    ours = first.split(".")
+    theirs = second.split(".")
     shared = sum(1 for _ in takewhile(lambda parts: parts[0] == parts[1], zip(ours, theirs, strict=False)))
     rest = ".".join(theirs[shared:])
     return f"{layer_label(first)} → {layer_label(f'…{rest}' if shared else second)}"
@@ -266,7 +278,8 @@ def _outline(ax: Axes, mask: Any) -> None:  # noqa: ANN401
     from matplotlib.collections import LineCollection
 
     inside = np.pad(mask, 1).astype(int)
-    across, down = np.argwhere(np.diff(inside, axis=0)[:, 1:-1]), np.argwhere(np.diff(inside, axis=1)[1:-1])
+    across = np.argwhere(np.diff(inside, axis=0)[:, 1:-1])
+    down = np.argwhere(np.diff(inside, axis=1)[1:-1])
     lines = [((x - 0.5, y - 0.5), (x + 0.5, y - 0.5)) for y, x in across]
     lines += [((x - 0.5, y - 0.5), (x - 0.5, y + 0.5)) for y, x in down]
     ax.add_collection(
