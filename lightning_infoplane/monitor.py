@@ -155,11 +155,11 @@ class Monitor:
         probe = next(iter(self.probes.values()))
         forward = self._dpi_pairs == "markov"
         try:
-            found = self._ranks.together(
+            chains = self._ranks.together(
                 lambda: find_chains(self.network, self.layers, probe, self._forward, forward, self._signals),
                 probe.x.device,
             )
-            self._know(self._ranks.first_object(found))
+            self._know(self._ranks.first_object(chains))
         except Exception as error:  # the same on all ranks
             self._on_failure("looking for Markov chains among the layers", error)
 

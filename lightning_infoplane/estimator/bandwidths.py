@@ -141,8 +141,8 @@ class NearestNeighbors(Bandwidth):
             squares = pairwise_squares(maps[..., first : first + step, :].movedim(-2, -3))
             others = torch.where(squares > 0, squares, torch.inf)
             nearest = others.topk(self.k, largest=False).values.sqrt()
-            found = nearest.isfinite()
-            parts.append(torch.where(found, nearest, 0.0).sum((-2, -1)) / found.sum((-2, -1)).clamp_min(1))
+            exists = nearest.isfinite()
+            parts.append(torch.where(exists, nearest, 0.0).sum((-2, -1)) / exists.sum((-2, -1)).clamp_min(1))
         return torch.cat(parts, -1)
 
 

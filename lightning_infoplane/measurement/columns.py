@@ -36,11 +36,11 @@ def terms_of(subject: Subject, partners: list[str], shuffles: int) -> list[Term]
     return list(dict.fromkeys(term for term in (*wanted, *mixed) if term.layer))
 
 
-def columns(found: Mapping[Term, Estimate], subject: Subject, ends: Tensor, shuffles: int) -> Columns:
+def columns(known: Mapping[Term, Estimate], subject: Subject, ends: Tensor, shuffles: int) -> Columns:
     """Quantities of the layers, ``(layers,)``, and of pairs of them, ``(pairs,)``, with all that belongs to them.
 
     Args:
-        found: entropies by term.
+        known: entropies by term.
         subject: which part of the table.
         ends: ``(pairs, 2)`` places of the layers between which gaps are wanted.
         shuffles: how many there are of every term.
@@ -48,14 +48,14 @@ def columns(found: Mapping[Term, Estimate], subject: Subject, ends: Tensor, shuf
     table: Columns = {}
     scatter: dict[Quantity, Tensor] = {}
     for quantity in _sums_of(subject, Of.LAYER):
-        if not all(term in found for term in _terms(quantity)):
+        if not all(term in known for term in _terms(quantity)):
             continue
-        table[quantity] = _signed_sum(quantity, found)
-        scatter[quantity] = _squares(quantity, found, with_layer=True)
+        table[quantity] = _signed_sum(quantity, known)
+        scatter[quantity] = _squares(quantity, known, with_layer=True)
         if quantity.stderr:
-            table[quantity.error] = _squares(quantity, found).sqrt()
+            table[quantity.error] = _squares(quantity, known).sqrt()
         if quantity.shuffled and shuffles:
-            null = torch.stack([_signed_sum(quantity, found, shuffle) for shuffle in range(shuffles)])
+            null = torch.stack([_signed_sum(quantity, known, shuffle) for shuffle in range(shuffles)])
             table[quantity.chance] = null.mean(0)
             if shuffles >= _ENOUGH_FOR_P:
                 table[quantity.p_value] = p_value(table[quantity], null, ROUNDING)
@@ -71,12 +71,12 @@ def columns(found: Mapping[Term, Estimate], subject: Subject, ends: Tensor, shuf
 
 def counts(table: Columns, subject: Subject) -> dict[Quantity, float]:
     """How many gaps are below zero."""
-    found = {}
+    below_zero = {}
     for quantity in _of_subject(subject, Of.PROBE):
         if isinstance(quantity.formula, Below) and (gap := quantity.formula.of) in table:
             below = is_below_zero(table[gap], table.get(gap.error, 0.0))
-            found[quantity] = float(below.sum())
-    return found
+            below_zero[quantity] = float(below.sum())
+    return below_zero
 
 
 def of_the_probe(reference: object, own: Mapping[Term, Estimate], subject: Subject) -> dict[Quantity, float]:
@@ -111,19 +111,19 @@ def _is_known(quantity: Quantity, partners: list[str]) -> bool:
     return all(not term.partner or term.partner in partners for term in _terms(quantity))
 
 
-def _signed_sum(quantity: Quantity, found: Mapping[Term, Estimate], shuffle: int | None = None) -> Tensor:
+def _signed_sum(quantity: Quantity, known: Mapping[Term, Estimate], shuffle: int | None = None) -> Tensor:
     """The value, or that of one shuffle."""
     total = torch.zeros((), dtype=torch.float64)
     for term, sign in _terms(quantity).items():
-        known = found[term if shuffle is None else term.shuffled(shuffle)]
-        total = total + sign * known.bits
+        estimate = known[term if shuffle is None else term.shuffled(shuffle)]
+        total = total + sign * estimate.bits
     return total
 
 
-def _squares(quantity: Quantity, found: Mapping[Term, Estimate], with_layer: bool = False) -> Tensor:
+def _squares(quantity: Quantity, known: Mapping[Term, Estimate], with_layer: bool = False) -> Tensor:
     """The squared standard error of the solver, of all terms or of those with a layer in them."""
     terms = [term for term in _terms(quantity) if term.layer or not with_layer]
     total = torch.zeros((), dtype=torch.float64)
     for term in terms:
-        total = total + found[term].stderr.square()
+        total = total + known[term].stderr.square()
     return total

@@ -101,10 +101,10 @@ class Measurement:
         """All quantities; a layer that is not finite is left out, with a notice."""
         grams = self._of_rank_0(ranks)
         shuffles = self._estimator.shuffles
-        found = self._entropies(grams, shuffles, ranks, self._listener.progress, lambda: self._reference.entropies)
-        grams, found = self._without_failures(grams, found)
+        known = self._entropies(grams, shuffles, ranks, self._listener.progress, lambda: self._reference.entropies)
+        grams, known = self._without_failures(grams, known)
         pairs = self._gap_pairs(grams)
-        table = columns(found, self.subject, _ends(grams, pairs), shuffles)
+        table = columns(known, self.subject, _ends(grams, pairs), shuffles)
         how = self._estimator.standard_errors
         if how is not None:
 
@@ -172,9 +172,9 @@ class Measurement:
                 del layers[name], self.sigmas[name]
         return self._reference.grams._replace(layers=layers)
 
-    def _without_failures(self, grams: Grams, found: dict[Term, Estimate]) -> tuple[Grams, dict[Term, Estimate]]:
+    def _without_failures(self, grams: Grams, known: dict[Term, Estimate]) -> tuple[Grams, dict[Term, Estimate]]:
         """Only the layers of which every entropy was found; one that was not costs the others nothing."""
-        of_layers = {term: torch.stack(estimate) for term, estimate in found.items() if term.layer}
+        of_layers = {term: torch.stack(estimate) for term, estimate in known.items() if term.layer}
         fine = torch.stack([both.isfinite().all(0) for both in of_layers.values()]).all(0)
         for name, good in zip(list(grams.layers), fine.tolist(), strict=True):
             if not good:
@@ -182,7 +182,7 @@ class Measurement:
                 del self.sigmas[name]
         layers = {name: gram for name, gram in grams.layers.items() if name in self.sigmas}
         kept = {term: Estimate(*both[:, fine]) for term, both in of_layers.items()}
-        return grams._replace(layers=layers), found | kept
+        return grams._replace(layers=layers), known | kept
 
     def _gap_pairs(self, grams: Grams) -> list[Pair]:
         """The pairs asked for, without layers left out; where none were asked for, each layer with the next."""

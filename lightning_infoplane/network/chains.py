@@ -229,7 +229,9 @@ def find_backward_pairs(
     reached = _reached(model, layers, x, None, call, places)
     through = {b: reached - _reached(model, layers, x, b, call, places) - {b} for b in reached}
     order = [name for name in _execution_order(model, layers, x, call) if name in reached]
-    chains = frozenset((b, a) for b, found in through.items() for a in found if order.index(a) < order.index(b))
+    chains = frozenset(
+        (b, a) for b, reached_through in through.items() for a in reached_through if order.index(a) < order.index(b)
+    )
     return covering_pairs(order[::-1], chains)
 
 
@@ -251,8 +253,8 @@ def _reached(
         # Random weights: a plain sum has no gradient through a softmax, a loss none where it is zero already.
         generator = torch.Generator().manual_seed(0)
         weights = [torch.rand(end.shape, generator=generator).to(end) for end in ends]
-        found = torch.autograd.grad(ends, list(held.values()), weights, allow_unused=True)
-    return {name for name, grad in zip(held, found, strict=True) if grad is not None and bool(grad.any())}
+        gradients = torch.autograd.grad(ends, list(held.values()), weights, allow_unused=True)
+    return {name for name, grad in zip(held, gradients, strict=True) if grad is not None and bool(grad.any())}
 
 
 def _looked_at(model: nn.Module, x: Any, forward_fn: ForwardFunction, loss: Callable[[Any], Tensor]) -> tuple[int, ...]:  # noqa: ANN401
@@ -273,10 +275,10 @@ def _looked_at(model: nn.Module, x: Any, forward_fn: ForwardFunction, loss: Call
             stand_in = replace_tensors(outputs, leaf)
             places = [i for i, tensor in enumerate(leaves) if tensor.requires_grad]
             try:
-                found = torch.autograd.grad(loss(stand_in).sum(), [leaves[i] for i in places], allow_unused=True)
+                gradients = torch.autograd.grad(loss(stand_in).sum(), [leaves[i] for i in places], allow_unused=True)
             except Exception:  # the user's loss: if it fails on the whole probe too, measuring the errors will say so
                 return tuple(places)
-    return tuple(i for i, grad in zip(places, found, strict=True) if grad is not None) or tuple(places)
+    return tuple(i for i, grad in zip(places, gradients, strict=True) if grad is not None) or tuple(places)
 
 
 def _ends(outputs: object, places: Sequence[int] | None) -> list[Tensor]:

@@ -158,15 +158,15 @@ def _gradients(
 
 def _tensors(outputs: object, samples: int) -> list[Tensor]:
     """All tensors of a piece's outputs, if each has a row a sample."""
-    found = tensors_in(outputs)
-    odd = next((tensor for tensor in found if tensor.ndim == 0 or len(tensor) != samples), None)
-    if odd is not None or not found:
+    tensors = tensors_in(outputs)
+    odd = next((tensor for tensor in tensors if tensor.ndim == 0 or len(tensor) != samples), None)
+    if odd is not None or not tensors:
         got = type(outputs).__name__ if odd is None else f"an output of shape {tuple(odd.shape)}"
         raise ValueError(
             f"the probe goes through in pieces of {samples}, and {got} cannot be put together from them. Leave "
             "probe_batch_size out, or pass a forward_fn that returns only what the loss needs: tensors (n, ...)."
         )
-    return found
+    return tensors
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

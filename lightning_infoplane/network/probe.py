@@ -68,9 +68,9 @@ class Probe:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        found = first_tensor(self.inputs)
-        if found is None or found.ndim == 0:
-            what = type(self.inputs).__name__ if found is None else "a single number"
+        x = first_tensor(self.inputs)
+        if x is None or x.ndim == 0:
+            what = type(self.inputs).__name__ if x is None else "a single number"
             raise ValueError(f"a probe's inputs must be or hold a tensor (n, ...), got {what}.")
         if self.size < 2:
             raise ValueError(f"a probe needs at least 2 samples, got {self.size}. Some hundred give useful numbers.")

@@ -1,4 +1,4 @@
-"""Nested outputs and batches: the tensors in them, found and replaced."""
+"""Nested outputs and batches: the tensors in them, tensors and replaced."""
 
 from collections.abc import Callable, Mapping, MutableMapping
 from copy import copy
@@ -16,15 +16,15 @@ def first_tensor(output: object) -> Tensor | None:
     if isinstance(output, Mapping):
         output = list(output.values())
     if isinstance(output, list | tuple):
-        return next((found for part in output if (found := first_tensor(part)) is not None), None)
+        return next((first for part in output if (first := first_tensor(part)) is not None), None)
     return None
 
 
 def tensors_in(output: object) -> list[Tensor]:
     """All tensors of a structure, in the order in which :func:`replace_tensors` comes to them."""
-    found: list[Tensor] = []
-    replace_tensors(output, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
-    return found
+    tensors: list[Tensor] = []
+    replace_tensors(output, lambda tensor: tensors.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return tensors
 
 
 def replace_tensors(output: Any, function: Callable[[Tensor], Tensor], first_only: bool = False) -> Any:  # noqa: ANN401

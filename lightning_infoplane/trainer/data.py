@@ -104,17 +104,17 @@ def _validating(trainer: lp.Trainer, validating: bool) -> Iterator[None]:
 
 def _find_loader(trainer: lp.Trainer, source: str) -> Any:  # noqa: ANN401 - any loader with a dataset
     """The first loader of the data wanted."""
-    found = trainer.train_dataloader
+    loader = trainer.train_dataloader
     if source == "val":
         if trainer.val_dataloaders is None and trainer.enable_validation:
             # Without sanity check and without validation in the first epoch nobody has set them up yet.
             # There is no public way to ask for it.
             with _validating(trainer, True):
                 trainer.fit_loop.epoch_loop.val_loop.setup_data()
-        found = trainer.val_dataloaders
-    while isinstance(found, list | tuple | dict):
-        found = next(iter(found.values() if isinstance(found, dict) else found), None)
-    return found
+        loader = trainer.val_dataloaders
+    while isinstance(loader, list | tuple | dict):
+        loader = next(iter(loader.values() if isinstance(loader, dict) else loader), None)
+    return loader
 
 
 def _batch(loader: Any, size: int, seed: int) -> Any:  # noqa: ANN401
