@@ -1,14 +1,13 @@
 """The Lightning callback: when to measure, where the numbers go, what a checkpoint keeps. No formula."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as lp
 import pytorch_lightning as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.history import History
@@ -21,10 +20,8 @@ from lightning_infoplane.network.layers import LayerSpec
 from lightning_infoplane.network.probe import Draw, Probe
 from lightning_infoplane.trainer import position
 from lightning_infoplane.trainer.data import make_probes
-from lightning_infoplane.trainer.loggers import ModuleLog, log_figure, log_scalars, log_text, run_folder
-from lightning_infoplane.trainer.outputs import Outputs
+from lightning_infoplane.trainer.outputs import Outputs, Writer
 from lightning_infoplane.trainer.schedules import Schedule, as_schedule
-from lightning_infoplane.trainer.tensorboard import TensorBoardExtras
 from lightning_infoplane.views.card import bill, card, remarks
 from lightning_infoplane.views.panels import live_pictures
 from lightning_infoplane.views.runs import FACTS_TAG
@@ -32,12 +29,9 @@ from lightning_infoplane.views.series import probes_of
 
 __all__ = ["MatrixRenyiCallback"]
 
-# Seconds from which on a measurement shows its progress unasked.
-_LONG = 10.0
-# Part of the training time that pictures may take before some are left out.
-_CHEAP = 0.05
-
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     _Callback = lp.Callback
 else:
 
@@ -148,9 +142,8 @@ class MatrixRenyiCallback(Choice, _Callback):
         self._check()
         self._wanted = _as_wanted(self.probe)
         self._schedule = as_schedule(schedule)
-        self._prefix = (f"{name}/" if name else "") if log_prefix is None else log_prefix
-        self._stem = f"infoplane-{name}" if name else "infoplane"
-        self._tensorboard = TensorBoardExtras(outputs.tensorboard_layout, outputs.tensorboard_subruns)
+        prefix = (f"{name}/" if name else "") if log_prefix is None else log_prefix
+        self._writer = Writer(outputs, f"infoplane-{name}" if name else "infoplane", prefix)
         self._monitor: Monitor | None = None
         self._saved: dict[str, Any] = {}  # what a run goes on from
         self._fitting = True
@@ -180,15 +173,12 @@ class MatrixRenyiCallback(Choice, _Callback):
 
     def _start_empty(self) -> None:
         """What a run fills in."""
-        self._log = ModuleLog()
-        self._notice = Notices(lambda message: rank_zero_warn(f"MatrixRenyiCallback: {message}"))
+        self._writer.begin()
+        self._notice = Notices(_warn)
         self._started = time.monotonic()
         self._seconds = 0.0
         self._count = 0
-        self._drawing_seconds = 0.0
         self._last_step: int | None = None
-        self._undrawn: int | None = None  # the step of a measurement whose pictures were left out
-        self._facts_logged = False
 
     @property
     def history(self) -> History:
@@ -251,17 +241,15 @@ class MatrixRenyiCallback(Choice, _Callback):
         if self._schedule.counts_steps or not self._schedule(epoch, position.last_epoch(trainer)):
             return
         rows = self._measure(trainer, epoch, position.epoch_end_step(trainer))
-        self._log(pl_module, rows, self._prefix, self.outputs.log)
+        self._writer.log_at_epoch_end(pl_module, rows)
 
     def on_train_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Draw what was left out, say what it cost, let go of the model and of the probe on the device."""
         assert self._monitor is not None, "on_train_start comes first"
-        if self._undrawn is not None:
-            self._guarded(lambda: self._draw(trainer, self._undrawn or 0))
+        self._guarded(lambda: self._writer.end(trainer, self._pictures))
         spent = bill(self._count, self._seconds, time.monotonic() - self._started)
         rank_zero_info(f"MatrixRenyiCallback: {spent}")
         self._monitor.release()
-        self._tensorboard.close()
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths and the probes' fingerprints: tensors and plain Python, for ``weights_only=True``."""
@@ -296,13 +284,13 @@ class MatrixRenyiCallback(Choice, _Callback):
     def _measure_and_log(self, trainer: lp.Trainer, epoch: int, step: int) -> None:
         """At a step of our own."""
         rows = self._measure(trainer, epoch, step)
-        log_scalars(trainer.loggers, rows, self._prefix, self.outputs.log, step, epoch)
+        self._writer.log_at_step(trainer, rows, step, epoch)
 
     def _measure(self, trainer: lp.Trainer, epoch: int, step: int) -> list[Row]:
         """Measure now; a failure is a warning unless the user wants it otherwise."""
         assert self._monitor is not None, "on_train_start comes first"
         began = time.monotonic()
-        with self._progress_bar(trainer, self._monitor.work) as bar:
+        with self._writer.progress_bar(trainer, self._monitor.work) as bar:
             rows = self._monitor.measure(epoch, step, bar.update)
         if not rows:
             return []
@@ -316,20 +304,10 @@ class MatrixRenyiCallback(Choice, _Callback):
     def _fail(self, what: str, error: Exception) -> None:
         if self.raise_on_error:
             raise error
-        rank_zero_warn(
-            f"MatrixRenyiCallback: {what} failed and training goes on. {type(error).__name__}: {error} "
+        _warn(
+            f"{what} failed and training goes on. {type(error).__name__}: {error} "
             "(raise_on_error=True ends the run instead.)"
         )
-
-    def _progress_bar(self, trainer: lp.Trainer, work: int) -> "tqdm[Any]":
-        """Shown when asked for; unasked where the Trainer shows one too and a measurement takes long."""
-        wanted = self.outputs.prog_bar
-        delay = 0.0
-        if wanted is None:
-            wanted = trainer.progress_bar_callback is not None
-            delay = _LONG
-        hidden = not wanted or not trainer.is_global_zero
-        return tqdm(total=work, disable=hidden, delay=delay, leave=False, desc="information plane")
 
     # --------------------------------------------------------------------------------------------------- output
 
@@ -338,40 +316,27 @@ class MatrixRenyiCallback(Choice, _Callback):
         try:
             write()
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-            self._notice("output", f"could not write {self._stem}.csv or its pictures: {problem}")
+            self._notice("output", f"could not write the table, the card or pictures: {type(error).__name__}: {error}")
 
     def _write(self, trainer: lp.Trainer, rows: Sequence[Row], step: int) -> None:
-        """Table, pictures and card beside the run's own logs, on rank 0."""
-        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
-            return
-        self.history.save(run_folder(trainer.loggers, trainer.default_root_dir) / f"{self._stem}.csv")
-        self._tensorboard(trainer.loggers, self._prefix, rows, self.outputs.log, step)
-        if not self._facts_logged:  # indented: code in Markdown
-            log_text(trainer.loggers, f"{self._stem}/{FACTS_TAG}", f"    {self.history.facts.to_json()}", step)
-            self._facts_logged = True
-        log_text(trainer.loggers, f"{self._stem}/card", card(self.history), step)
-        self._undrawn = None if self._may_draw() else step
-        if self._may_draw():
-            self._draw(trainer, step)
+        """Hand over what the views make of the history."""
+        texts = {"card": card(self.history)}
+        if self._count == 0:  # of the run, so once; indented, it is code in Markdown
+            texts[FACTS_TAG] = f"    {self.history.facts.to_json()}"
+        self._writer.write(trainer, self.history, rows, step, texts=texts, draw=self._pictures)
 
-    def _may_draw(self) -> bool:
-        """Whether pictures are wanted, and cheap enough where that is left to us."""
-        if self.outputs.figures != "auto":
-            return bool(self.outputs.figures)
-        return self._drawing_seconds <= _CHEAP * (time.monotonic() - self._started)
-
-    def _draw(self, trainer: lp.Trainer, step: int) -> None:
-        """The pictures of each probe, to loggers that show them or as PNG."""
-        began = time.monotonic()
+    def _pictures(self) -> "Iterator[tuple[str, Figure]]":
+        """The pictures of each probe, with their tags."""
         rows = self.history
-        folder = run_folder(trainer.loggers, trainer.default_root_dir)
         for probe in probes_of(rows):
             for kind, picture in live_pictures(rows, probe):
-                tag = "/".join(part for part in (self._stem, probe, kind) if part)
                 figure: Any = picture.draw(rows, probe).figure
-                log_figure(trainer.loggers, tag, figure, step, folder)
-        self._drawing_seconds += time.monotonic() - began
+                yield f"{probe}/{kind}" if probe else kind, figure
+
+
+def _warn(message: str) -> None:
+    """On rank 0. A function of its own, so that the callback can be sent to other processes."""
+    rank_zero_warn(f"MatrixRenyiCallback: {message}")
 
 
 def _as_wanted(probe: object) -> Probe | Draw:

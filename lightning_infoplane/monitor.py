@@ -97,6 +97,7 @@ class Monitor:
         self.network = network
         self.probes = dict(probe) if isinstance(probe, Mapping) else {"": probe}
         self.layers = choose_layers(network, layers, bool(error_signals))
+        self._names = sorted(self.layers)
         self.plane = InformationPlane(estimator, _chosen(redundancy, Redundancy))
         self.chains: Chains | None = None
         self._signals = _chosen(error_signals, ErrorSignals)
@@ -169,13 +170,15 @@ class Monitor:
         self.probes = {}
         self._references = {}
         self.network = nn.Module()
+        self._forward_fn = None
+        self._context = nullcontext
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths, chains and the probes' fingerprints: tensors and plain Python."""
         return {
             "plane": self.plane.state_dict(),
             "probes": dict(self._fingerprints),
-            "layers": sorted(self.layers),
+            "layers": self._names,
             "chains": None if self.chains is None else self.chains.to_lists(),
         }
 
@@ -199,7 +202,7 @@ class Monitor:
                 f"the estimator is not that of this run so far, {before.estimator}: it is now {mine.estimator}.",
                 on_change,
             )
-        if state["layers"] == sorted(self.layers) and state["chains"] is not None:
+        if state["layers"] == self._names and state["chains"] is not None:
             self._know(Chains.from_lists(state["chains"]))  # a network found trained may have other dead ends
 
     def _know(self, chains: Chains) -> None:

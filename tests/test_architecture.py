@@ -55,8 +55,8 @@ OUTSIDE: dict[str, set[str]] = {
     "monitor": {"torch"},
     "views": {"numpy", "matplotlib", "tensorboard"},
     "metrics": {"torch", "torchmetrics"},
-    "trainer": {"torch", "torchmetrics", "lightning", "matplotlib"},
-    "callback": {"torch", "lightning", "pytorch_lightning", "tqdm"},
+    "trainer": {"torch", "torchmetrics", "lightning", "matplotlib", "tqdm"},
+    "callback": {"torch", "lightning", "pytorch_lightning", "matplotlib"},
     "__main__": set(),
     "__init__": {"lazy_loader"},
 }
