@@ -140,7 +140,7 @@ class Monitor:
         if self._signals is not None:
             # On their own: error signals may fail where the activations have much to tell.
             what = f"the measurement of error signals after epoch {epoch}"
-            rows += self._attempt(what, self._observe_error_signals, listener, epoch, step)
+            rows += self._attempt(what, self._observe_error_signals, Listener(self._notice), epoch, step)
         return rows
 
     @property
@@ -188,20 +188,18 @@ class Monitor:
         Raises:
             ValueError: if probe or estimator are not those of before, unless ``on_change`` is ``"warn"``.
         """
+        before = History.from_state(state["plane"]["history"]).facts
         mine = self.history.facts
-        self.plane.load_state_dict(state["plane"])
-        before = self.history.facts
-        self.history.facts = replace(before, version=mine.version, estimator=mine.estimator)
         if dict(state["probes"]) != self._fingerprints:
             self._changed(
                 "the probe is not the one this run was measured on so far: another data set, probe size or seed.",
                 on_change,
             )
         if before.estimator != mine.estimator:
-            self._changed(
-                f"the estimator is not that of this run so far, {before.estimator}: it is now {mine.estimator}.",
-                on_change,
-            )
+            what = f"the estimator is not that of this run so far, {before.estimator}: it is now {mine.estimator}."
+            self._changed(what, on_change)
+        self.plane.load_state_dict(state["plane"])  # only now: what was refused leaves no trace
+        self.history.facts = replace(before, version=mine.version, estimator=mine.estimator)
         if state["layers"] == self._names and state["chains"] is not None:
             self._know(Chains.from_lists(state["chains"]))  # a network found trained may have other dead ends
 
@@ -310,6 +308,8 @@ def measure(
     """
     if monitor is None:
         monitor = Monitor(network, probe, layers, estimator, **options)
+    elif options:
+        raise ValueError(f"monitor: has its own {', '.join(options)}. Leave them out, or make another Monitor.")
     elif monitor.network is not network or [one.x is probe.x for one in monitor.probes.values()] != [True]:
         raise ValueError("monitor: is of another network or probe. Call its own measure(epoch), or leave it out.")
     return monitor.measure(epoch, step)

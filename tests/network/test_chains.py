@@ -5,6 +5,8 @@ an oracle that walks every path says which layers screen which.
 """
 
 import copy
+import io
+import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -20,9 +22,17 @@ from properties import assert_leaves_random_state, normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_infoplane.capture import LayerSpec, select_layers
-from lightning_infoplane.markov import Chain, covering_pairs, find_backward_pairs, find_chain, find_chains
-from lightning_infoplane.probe import Probe
+from lightning_infoplane.network.chains import (
+    Chain,
+    Chains,
+    covering_pairs,
+    find_backward_pairs,
+    find_chain,
+    find_chains,
+)
+from lightning_infoplane.network.gradients import ErrorSignals
+from lightning_infoplane.network.layers import LayerSpec, select_layers
+from lightning_infoplane.network.probe import Probe
 
 Graph = Mapping[str, tuple[str, ...]]
 Pairs = list[tuple[str, str]]
@@ -415,7 +425,7 @@ def test_the_model_is_left_bit_for_bit_when_its_forward_pass_fails() -> None:
     state = copy.deepcopy(net.state_dict())
     wrong = x[:, :, :, :0]
     for find in (lambda: find_chain(net, layers, wrong, wrong), lambda: find_backward_pairs(net, layers, wrong)):
-        with assert_leaves_random_state(), pytest.raises(RuntimeError):
+        with assert_leaves_random_state(), pytest.raises(RuntimeError, match="size"):
             find()
     assert_same(net.state_dict(), state)
     assert all(module.training for module in net.modules())
@@ -711,8 +721,8 @@ def test_errors_come_from_the_outputs_that_the_loss_looks_at(
 ) -> None:
     net = WithAuxiliaryHead()
     probe = Probe(torch.cat([X, Z]), torch.zeros(len(X) + len(Z), 4))
-    _, pairs = find_chains(net, select_layers(net, "linear"), probe, errors=True, loss_fn=loss_fn)
-    assert pairs == expected
+    layers = select_layers(net, "linear")
+    assert find_chains(net, layers, probe, error_signals=ErrorSignals(loss_fn)).backward == expected
 
 
 def test_nested_layers_are_apart_though_they_put_out_the_same() -> None:
@@ -726,6 +736,76 @@ def test_a_normalised_output_still_has_gradients() -> None:
     """The sum of a softmax has none: the search must not take that for a cut."""
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Softmax(-1))
     assert backward_of(net) == [("1", "0")]
+
+
+# ------------------------------------------------------------------------------------- both, from a probe
+
+
+def probe_of(case: Case) -> tuple[nn.Module, dict[str, nn.Module], Probe]:
+    """The two batches of a case one after the other, and targets that no loss looks at."""
+    net, layers, x, z = case.build()
+    return net, layers, Probe(torch.cat([x, z]), torch.zeros(len(x) + len(z)))
+
+
+@EACH
+def test_chains_of_a_probe_are_those_of_its_halves(case: Case) -> None:
+    found = find_chains(*probe_of(case), error_signals=ErrorSignals())
+    assert found.forward == find_chain(*case.build())
+    assert found.backward == find_backward_pairs(*case.build()[:3])
+    assert Chains.from_lists(found.to_lists()) == found
+
+
+def test_only_the_chains_that_are_asked_for_are_looked_for() -> None:
+    case, calls = CASES["vgg"], []
+
+    def forward(net: nn.Module, inputs: Tensor) -> Tensor:
+        calls.append(len(inputs))
+        scores: Tensor = net(inputs)
+        return scores
+
+    parts = probe_of(case)
+    assert find_chains(*parts, forward, activations=False) == Chains(None, None)
+    assert calls == []
+    assert find_chains(*parts, forward).backward is None
+    assert find_chains(*parts, activations=False, error_signals=ErrorSignals()).forward is None
+
+
+def test_a_few_samples_of_a_large_probe_are_enough() -> None:
+    sizes: set[int] = set()
+
+    def forward(net: nn.Module, inputs: Tensor) -> Tensor:
+        sizes.add(len(inputs))
+        scores: Tensor = net(inputs)
+        return scores
+
+    net, layers, _, _ = CASES["vgg"].build()
+    probe = Probe(normal(100, 1, 8, 8, dtype=torch.float32), torch.arange(100) % 3)
+    found = find_chains(net, layers, probe, forward, error_signals=ErrorSignals(F.cross_entropy))
+    assert sizes == {4}
+    assert found.forward is not None
+    assert found.forward.pairs == CASES["vgg"].pairs
+    assert found.backward == CASES["vgg"].backward
+
+
+@pytest.mark.parametrize(
+    "chains",
+    [
+        Chains(),
+        Chains(Chain(("a", "b", "c"), frozenset({("a", "b"), ("b", "c"), ("a", "c")}), ("c",)), None),
+        Chains(None, [("b", "a"), ("c", "b")]),
+        Chains(Chain(("a",), frozenset(), ()), []),
+    ],
+    ids=["not looked for", "forward", "backward", "none found"],
+)
+def test_chains_survive_a_checkpoint(chains: Chains) -> None:
+    """As plain Python, for JSON and for torch.load(weights_only=True), both of which know no sets and no classes."""
+    saved = chains.to_lists()
+    assert Chains.from_lists(saved) == chains
+    assert Chains.from_lists(json.loads(json.dumps(saved))) == chains
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    buffer.seek(0)
+    assert Chains.from_lists(torch.load(buffer, weights_only=True)) == chains
 
 
 # -------------------------------------------------------------------------------------------------- in words

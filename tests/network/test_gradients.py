@@ -10,12 +10,13 @@ import pytest
 import torch
 from networks import assert_same, callback, fit, hooks_on
 from networks import images as labelled_images
-from properties import assert_leaves_random_state, normal
+from properties import assert_is_a_value, assert_leaves_random_state, normal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_infoplane import InformationPlane, Probe, error_signals, select_layers
-from lightning_infoplane.errors import default_loss
+from lightning_infoplane import ErrorSignals, Estimator, InformationPlane, Probe
+from lightning_infoplane.network.gradients import default_loss, error_signals
+from lightning_infoplane.network.layers import select_layers
 
 Held = dict[str, Tensor]
 ForwardPass = Callable[[Any, Any, Held], Tensor]
@@ -303,7 +304,7 @@ def test_forward_says_how_the_network_is_called() -> None:
     case = CASES["tanh"]()
     expected = case.signals()
     case.inputs = {"pixels": IMAGES}
-    assert_same(case.signals(forward=lambda net, inputs: net(inputs["pixels"])), expected)
+    assert_same(case.signals(forward_fn=lambda net, inputs: net(inputs["pixels"])), expected)
 
 
 def test_mixed_precision_gives_errors_in_double_precision() -> None:
@@ -314,7 +315,7 @@ def test_mixed_precision_gives_errors_in_double_precision() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             return net(inputs)
 
-    rough = case.signals(forward=forward)
+    rough = case.signals(forward_fn=forward)
     for name, error in rough.items():
         assert error.dtype == torch.float64
         torch.testing.assert_close(error, exact[name], rtol=0, atol=0.05 * float(exact[name].abs().max()))
@@ -350,9 +351,9 @@ def test_vanishing_and_exploding_errors_have_the_same_entropies(scale: float) ->
         probe = Probe(normal(n, 1, 8, 8, seed=3, dtype=torch.float32), torch.arange(n) % 3)
         layers = select_layers(net, ["0", "4", "7"])
         errors = error_signals(net, layers, probe, lambda out, y: scale * default_loss(out, y))
-        plane = InformationPlane(chance=0)
-        rows = plane.finish(plane.start_errors(errors, pairs=[("4", "0")]))
-        return {(row.layer, row.quantity): row.value for row in rows}
+        plane = InformationPlane(Estimator(shuffles=0))
+        rows = plane.finish(plane.start_error_signals(errors, pairs=[("4", "0")]))
+        return {(row.place, row.quantity): row.value for row in rows}
 
     expected, found = table(1.0), table(scale)
     assert expected.keys() == found.keys()
@@ -413,6 +414,30 @@ def test_other_outputs_and_targets_need_a_loss_of_the_users(outputs: object, tar
         default_loss(outputs, targets)
 
 
+# ------------------------------------------------------------------------------------------- how they are made
+
+
+def test_how_they_are_made_is_a_value() -> None:
+    assert_is_a_value(ErrorSignals())
+    assert ErrorSignals() == ErrorSignals(None)
+    assert ErrorSignals(F.mse_loss) == ErrorSignals(F.mse_loss) != ErrorSignals(F.l1_loss)
+
+
+@pytest.mark.parametrize("loss_fn", [F.cross_entropy, nn.MSELoss(), lambda outputs, targets: outputs.sum()])
+def test_a_loss_is_anything_that_can_be_called(loss_fn: Callable[[Any, Tensor], Tensor]) -> None:
+    assert ErrorSignals(loss_fn).loss_fn is loss_fn
+
+
+@pytest.mark.parametrize(
+    ("wrong", "shown"),
+    [("mse", "'mse'"), (3, "3"), (True, "True"), (False, "False"), (torch.zeros(()), r"tensor\(0\.\)")],
+)
+def test_a_loss_that_cannot_be_called_is_refused(wrong: Any, shown: str) -> None:
+    message = rf"ErrorSignals\(loss_fn={shown}\): expected a function \(outputs, targets\) -> scalar tensor, such as "
+    with pytest.raises(TypeError, match=message):
+        ErrorSignals(wrong)
+
+
 # ------------------------------------------------------------------------------------------------------ bad input
 
 
@@ -445,7 +470,7 @@ def test_a_loss_that_does_not_depend_on_the_layers(loss_fn: Callable[[Tensor, Te
 
 def test_a_forward_pass_without_gradients() -> None:
     with pytest.raises(ValueError, match=NO_WAY):
-        small(forward=lambda net, x: torch.no_grad()(net)(x), loss_fn=lambda outputs, targets: outputs.sum())
+        small(forward_fn=lambda net, x: torch.no_grad()(net)(x), loss_fn=lambda outputs, targets: outputs.sum())
 
 
 def test_layers_that_put_out_no_floats() -> None:
@@ -517,7 +542,7 @@ def test_a_probe_without_targets_ends_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_without_raise_on_error_training_goes_on_with_that_sentence(tmp_path: Path) -> None:
-    measured = callback(error_signals=True, loss_fn=lambda outputs, targets: outputs, raise_on_error=False)
+    measured = callback(error_signals=ErrorSignals(lambda outputs, targets: outputs), raise_on_error=False)
     with pytest.warns(UserWarning, match="failed and training goes on. ValueError: loss_fn must return"):
         done = fit(tmp_path, measured)
     assert done.current_epoch == 2
@@ -561,7 +586,7 @@ def test_pieces_go_through_any_loss_and_any_structure_of_outputs() -> None:
 )
 def test_outputs_that_cannot_be_put_together(forward: Callable[[nn.Module, Tensor], Any], got: str) -> None:
     with pytest.raises(ValueError, match=f"in pieces of 3, and {got} cannot be put together.*Leave probe_batch_size"):
-        small(forward=forward, loss_fn=lambda out, y: out[0].sum(), batch_size=3)
+        small(forward_fn=forward, loss_fn=lambda out, y: out[0].sum(), batch_size=3)
 
 
 def test_the_default_loss_needs_only_the_first_output_of_a_piece() -> None:
@@ -613,9 +638,9 @@ def test_the_probe_batch_size_of_the_callback_is_for_error_signals_too(tmp_path:
     assert max(sizes) <= 10
     fit(tmp_path / "b", whole := callback(error_signals=True))
     compared = {
-        (row.epoch, row.layer, row.quantity): row.value for row in whole.history if row.quantity.startswith("I_error")
+        (row.epoch, row.place, row.quantity): row.value for row in whole.history if row.quantity.startswith("I_error")
     }
     assert compared
     for row in pieces.history:
         if row.quantity.startswith("I_error"):
-            assert row.value == pytest.approx(compared[row.epoch, row.layer, row.quantity], abs=1e-3)
+            assert row.value == pytest.approx(compared[row.epoch, row.place, row.quantity], abs=1e-3)

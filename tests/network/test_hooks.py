@@ -1,16 +1,16 @@
-"""Choosing layers, watching them, and leaving the model and the world as they were."""
+"""Hooks: every output seen as it is made, replaced or held for a gradient, and gone when the context ends."""
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-import numpy as np
 import pytest
 import torch
-from properties import assert_leaves_random_state
+from networks import hooks_on
+from properties import normal
 from torch import Tensor, nn
 
-from lightning_infoplane.capture import LayerSpec, capture, first_tensor, isolated_rng, select_layers, undisturbed
+from lightning_infoplane.network.hooks import capture, hold, intercept
+from lightning_infoplane.network.layers import LayerSpec, select_layers
+from lightning_infoplane.network.undisturbed import undisturbed
 
 
 class Encoder(nn.Module):
@@ -39,87 +39,6 @@ class Net(nn.Module):
 
 
 CONVS = ["up", "encoder.conv1", "encoder.conv2"]
-
-
-@pytest.mark.parametrize(
-    ("layers", "expected"),
-    [
-        ("conv", CONVS),
-        ("linear", ["head"]),
-        ("all", ["head", *CONVS, "relu"]),
-        ("encoder.conv2", ["encoder.conv2"]),
-        ("encoder.*", CONVS[1:]),
-        ("*.conv[12]", CONVS[1:]),
-        (nn.Conv2d, CONVS[1:]),
-        (lambda name, module: name.endswith("1"), ["encoder.conv1"]),
-        (["encoder.conv1", "head"], ["head", "encoder.conv1"]),
-        (("linear", nn.ConvTranspose1d, "encoder.*2"), ["head", "up", "encoder.conv2"]),
-        (["conv", "encoder.conv1"], CONVS),
-    ],
-    ids=repr,
-)
-def test_layers_come_by_name_in_the_order_of_registration(layers: LayerSpec, expected: list[str]) -> None:
-    net = Net()
-    chosen = select_layers(net, layers)
-    assert list(chosen) == expected
-    assert all(net.get_submodule(name) is module for name, module in chosen.items())
-
-
-def test_convolutions_are_the_default() -> None:
-    assert list(select_layers(Net())) == CONVS
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d],
-    ids=lambda kind: kind.__name__,
-)
-def test_every_convolution_is_a_conv(kind: type[nn.Module]) -> None:
-    assert list(select_layers(nn.Sequential(nn.ReLU(), kind(1, 1, 1)), "conv")) == ["1"]
-
-
-def test_a_lazy_convolution_is_a_conv() -> None:
-    assert list(select_layers(nn.Sequential(nn.LazyConv2d(4, 3)), "conv")) == ["0"]
-
-
-def test_a_module_registered_twice_has_one_name() -> None:
-    shared = nn.Conv2d(1, 1, 1)
-    assert list(select_layers(nn.ModuleDict({"a": shared, "b": shared}))) == ["a"]
-
-
-def test_a_misspelt_name_lists_the_closest_ones_and_the_convolutions() -> None:
-    message = (
-        r"layers='encoder.conv3' matches no module. Did you mean .*'encoder\.conv[12]'.*\? "
-        r"Convolutions here: 'up', 'encoder\.conv1', 'encoder\.conv2'\."
-    )
-    with pytest.raises(ValueError, match=message):
-        select_layers(Net(), "encoder.conv3")
-
-
-def test_one_misspelt_name_among_several_is_named() -> None:
-    with pytest.raises(ValueError, match=r"layers='nowhere' matches no module"):
-        select_layers(Net(), ["conv", "nowhere"])
-
-
-def test_a_long_list_of_convolutions_is_cut() -> None:
-    with pytest.raises(ValueError, match=r"Convolutions here: '0', .*'19', …\."):
-        select_layers(nn.Sequential(*(nn.Conv1d(1, 1, 1) for _ in range(25))), "linear")
-
-
-def test_a_model_without_convolutions_is_told_what_to_try() -> None:
-    with pytest.raises(ValueError, match="The model has no convolution; try 'linear'"):
-        select_layers(nn.Sequential(nn.Linear(1, 1)))
-
-
-def test_an_empty_choice_is_refused() -> None:
-    with pytest.raises(ValueError, match="layers is empty: name at least one layer"):
-        select_layers(Net(), [])
-
-
-@pytest.mark.parametrize("wrong", [3, None, [3], ["conv", 2.5], nn.ReLU(), [nn.Conv2d(1, 1, 1)]], ids=repr)
-def test_what_is_no_choice_of_layers_is_a_type_error(wrong: object) -> None:
-    with pytest.raises(TypeError, match=r"layers: expected a keyword \(conv, linear, all\), a name, a glob"):
-        select_layers(Net(), wrong)  # type: ignore[arg-type]
 
 
 def compiled(net: Net, part: str) -> nn.Module:
@@ -194,24 +113,6 @@ def test_counting_starts_anew_in_every_context() -> None:
     assert list(record(net, "linear", torch.ones(1, 1))) == list(record(net, "linear", torch.ones(1, 1))) == ["0"]
 
 
-@pytest.mark.parametrize(
-    ("output", "expected"),
-    [
-        (torch.tensor(1.0), 1.0),
-        ((torch.tensor(1.0), torch.tensor(2.0)), 1.0),
-        ([None, torch.tensor(2.0)], 2.0),
-        ({"a": "text", "b": (None, torch.tensor(3.0))}, 3.0),
-        (((), {"deep": [torch.tensor(4.0)]}), 4.0),
-        ("text", None),
-        (None, None),
-        ({"a": 1}, None),
-    ],
-)
-def test_the_first_tensor_stands_for_an_output(output: object, expected: float | None) -> None:
-    found = first_tensor(output)
-    assert (None if found is None else float(found)) == expected
-
-
 def test_tuples_are_handed_on_as_their_first_tensor_and_no_tensor_as_none() -> None:
     class Odd(nn.Module):
         def forward(self, x: Tensor) -> object:
@@ -249,145 +150,108 @@ def test_a_failing_consumer_ends_the_pass_and_leaves_no_hook(failure: BaseExcept
     assert not any(module._forward_hooks for module in net.modules())
 
 
-# ------------------------------------------------------------------------------------------------- undisturbed
+# ---------------------------------------------------------------------------------------------------- intercept
 
 
-@contextmanager
-def ended_by(failure: BaseException | None) -> Iterator[None]:
-    """Whatever the body does, the outside goes on."""
-    with suppress(ValueError, KeyboardInterrupt):
-        yield
-    assert failure is None or isinstance(failure, ValueError | KeyboardInterrupt)
-
-
-ENDINGS = pytest.mark.parametrize("failure", [None, ValueError("measurement"), KeyboardInterrupt()], ids=repr)
-
-
-def end(failure: BaseException | None) -> None:
-    if failure is not None:
-        raise failure
-
-
-@ENDINGS
-def test_every_submodule_gets_its_own_train_flag_back(failure: BaseException | None) -> None:
-    net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2), nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2)))
-    net[1].eval()  # a frozen batch norm in a network that trains
-    net[2][0].eval()
-    before = [module.training for module in net.modules()]
-    with ended_by(failure), undisturbed(net):
-        assert not any(module.training for module in net.modules())
-        end(failure)
-    assert [module.training for module in net.modules()] == before
-
-
-def test_an_overridden_train_method_is_not_called() -> None:
-    class Frozen(nn.Module):
-        def train(self, mode: bool = True) -> "Frozen":
-            raise AssertionError("train() of the user has side effects")
-
-    with undisturbed(Frozen()):
-        pass
-
-
-class Restless(nn.Module):
-    """Changes its buffers in every forward pass, even in eval mode, in all the ways there are."""
+class Doubled(nn.Module):
+    """Two linear layers that double what they get."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("counter", torch.zeros(()))
-        self.register_buffer("replaced", torch.arange(3.0))
-        self.register_buffer("data", torch.ones(2))
-        self.register_buffer("hidden", torch.ones(2), persistent=False)
-        self.register_buffer("later", None)
-        self.register_buffer("poisoned", torch.tensor([torch.nan, 1.0]))
+        self.a, self.b = (nn.Linear(1, 1, bias=False) for _ in range(2))
+        nn.init.constant_(self.a.weight, 2.0)
+        nn.init.constant_(self.b.weight, 2.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.counter += 1
-        self.replaced = self.replaced * 2
-        self.data.data.mul_(3)
-        self.hidden.add_(x.mean())
-        self.later = torch.ones(1)
-        self.poisoned.zero_()
-        return x
+        return self.b(self.a(x))
 
 
-@ENDINGS
-def test_buffers_that_a_forward_pass_changed_or_replaced_are_put_back(failure: BaseException | None) -> None:
-    net = Restless()
-    objects = dict(net.named_buffers())
-    values = {name: buffer.clone() for name, buffer in objects.items()}
-    with ended_by(failure), undisturbed(net):
-        net(torch.ones(4))
-        end(failure)
-    assert net.later is None
-    after = dict(net.named_buffers())
-    assert after.keys() == values.keys()
-    for name, buffer in after.items():
-        assert buffer is objects[name], name
-        torch.testing.assert_close(buffer, values[name], rtol=0, atol=0, equal_nan=True, msg=name)
+def test_what_the_visitor_returns_replaces_the_output_and_none_leaves_it() -> None:
+    net, x = Doubled(), torch.ones(1, 1)
+    seen: list[tuple[str, float]] = []
+
+    def visit(name: str, output: Tensor) -> Tensor | None:
+        seen.append((name, float(output)))
+        return torch.full((1, 1), 10.0) if name == "a" else None
+
+    with torch.no_grad(), intercept(select_layers(net, "linear"), visit):
+        assert float(net(x)) == 20
+    assert seen == [("a", 2.0), ("b", 20.0)]
+    with torch.no_grad():
+        assert float(net(x)) == 4
 
 
-def test_buffers_that_took_another_shape_are_put_back_and_so_are_the_others() -> None:
-    model = nn.Module()
-    model.register_buffer("mean", torch.zeros(3))
-    model.register_buffer("seen", torch.ones(2))
-    mean, seen = model.mean, model.seen
-    with undisturbed(model):
-        model.mean.add_(1)  # type: ignore[operator]
-        model.seen.data = torch.ones(4, dtype=torch.float64)  # type: ignore[union-attr]
-    assert model.mean is mean
-    assert model.seen is seen
-    assert torch.equal(model.mean, torch.zeros(3))  # type: ignore[arg-type]
-    assert torch.equal(model.seen, torch.ones(2))  # type: ignore[arg-type]
+def test_the_visitor_is_handed_the_output_as_it_is() -> None:
+    net, seen = nn.LSTM(1, 2), []
+    with torch.no_grad(), intercept({"lstm": net}, lambda name, output: seen.append(output)):
+        returned = net(torch.ones(3, 1))
+    assert seen[0] is returned
 
 
-def test_a_buffer_that_did_not_change_is_not_written_to() -> None:
-    """A write would break the backward pass of a graph that is still alive."""
-    net = nn.Sequential(nn.BatchNorm1d(2))
-    versions = [buffer._version for buffer in net.buffers()]
-    with undisturbed(net):
-        net(torch.ones(4, 2))
-    assert [buffer._version for buffer in net.buffers()] == versions
+# --------------------------------------------------------------------------------------------------------- hold
 
 
-def draw_from_everything() -> None:
-    torch.rand(3)
-    np.random.rand(3)
-    random.random()
+def test_held_outputs_are_in_the_graph_though_they_are_overwritten_downstream() -> None:
+    """d sum(relu(t)) / dt is 1 where t > 0: t is what the layer put out, not what ReLU made of it."""
+    net = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True))
+    x = normal(4, 3, dtype=torch.float32)
+    with hold({"0": net[0]}) as held:
+        loss = net(x).sum()
+    assert list(held) == ["0"]
+    torch.testing.assert_close(held["0"], net[0](x))
+    (gradient,) = torch.autograd.grad(loss, held["0"])
+    assert torch.equal(gradient, (held["0"] > 0).float())
 
 
-@ENDINGS
-def test_random_numbers_drawn_inside_are_not_missing_outside(failure: BaseException | None) -> None:
-    with assert_leaves_random_state(), ended_by(failure), undisturbed(nn.Dropout()):
-        draw_from_everything()
-        end(failure)
+def test_an_output_that_nothing_before_wants_a_gradient_of_wants_one_itself() -> None:
+    net = Doubled().requires_grad_(False)
+    with hold(select_layers(net, "linear")) as held:
+        loss = net(torch.ones(1, 1)).sum()
+    assert [float(gradient) for gradient in torch.autograd.grad(loss, list(held.values()))] == [2.0, 1.0]
 
 
-@ENDINGS
-def test_a_seeded_isolation_repeats_itself_and_leaves_no_trace(failure: BaseException | None) -> None:
-    drawn = []
-    for _ in range(2):
-        with assert_leaves_random_state(), ended_by(failure), isolated_rng(5):
-            drawn.append((float(torch.rand(1)), float(np.random.rand()), random.random()))
-            end(failure)
-    assert drawn[0] == drawn[1]
+def test_beyond_a_cut_the_graph_begins_anew() -> None:
+    net = Doubled()
+    with hold(select_layers(net, "linear"), cut="b") as held:
+        loss = net(torch.ones(1, 1)).sum()
+    assert list(held) == ["a", "b"]
+    assert float(loss) == 4  # the values are the same
+    assert not loss.requires_grad
+    with hold(select_layers(net, "linear"), cut="a") as held:
+        loss = net(torch.ones(1, 1)).sum()
+    found = torch.autograd.grad(loss, list(held.values()), allow_unused=True)
+    assert found[0] is None
+    assert float(found[1]) == 1
 
 
-@ENDINGS
-@pytest.mark.parametrize("outside", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_gradients_are_off_inside_and_as_before_outside(
-    outside: Callable[[], torch.autograd.grad_mode.no_grad], failure: BaseException | None
+def test_outputs_that_are_no_floats_are_not_held_and_go_on_as_they_are() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.index, self.said = nn.Identity(), nn.Identity()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, str]:
+            return self.index(x.long()), self.said("text")
+
+    net = Odd()
+    with hold(select_layers(net, "all")) as held:
+        index, said = net(torch.ones(2))
+    assert held == {}
+    assert index.tolist() == [1, 1]
+    assert said == "text"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("failure", [None, ValueError("in the model")], ids=repr)
+def test_cudnn_is_off_while_outputs_are_held_and_then_as_before(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool, failure: ValueError | None
 ) -> None:
-    with outside():
-        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        with ended_by(failure), undisturbed(nn.Identity()):
-            assert not torch.is_grad_enabled()
-            assert not torch.is_inference_mode_enabled()
-            end(failure)
-        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
-
-
-def test_tensors_made_inside_can_be_saved_for_backward_later() -> None:
-    with torch.inference_mode(), undisturbed(nn.Identity()):
-        made = torch.ones(2)
-    (made * torch.ones(2, requires_grad=True)).sum().backward()
+    """It has no backward pass of a recurrent network in eval mode."""
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", enabled)
+    net = Doubled()
+    with suppress(ValueError), hold(select_layers(net, "linear")):
+        assert not torch.backends.cudnn.enabled
+        if failure is not None:
+            raise failure
+    assert torch.backends.cudnn.enabled == enabled
+    assert hooks_on(net) == 0

@@ -9,10 +9,17 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from networks import TinyCNN, assert_same, callback, fit, hooks_on, images
 from properties import assert_leaves_random_state
-from test_markov import CASES
-from torch import nn
 
-from lightning_infoplane import InformationPlane, MatrixRenyiCallback, Probe, Row, measure, measure_checkpoints
+from lightning_infoplane import (
+    Estimator,
+    EveryNSteps,
+    History,
+    MatrixRenyiCallback,
+    Probe,
+    Row,
+    measure,
+    measure_checkpoints,
+)
 
 PROBE = Probe(*images(32, seed=5).tensors)
 
@@ -23,7 +30,7 @@ class Run:
     def __init__(self, root: Path) -> None:
         self.every_epoch, self.every_third = (
             callback(probe=PROBE),
-            callback(probe=PROBE, every_n_train_steps=3, name="steps", measure_at_start=False),
+            callback(probe=PROBE, schedule=EveryNSteps(3), name="steps", measure_at_start=False),
         )
         keepers = {
             "epoch": ModelCheckpoint(root / "epoch", save_top_k=-1, save_on_train_epoch_end=True),
@@ -68,14 +75,39 @@ def test_a_checkpoint_saved_after_the_run_is_of_its_last_epoch(run: Run) -> None
     assert measure_checkpoints(run.files("end"), TinyCNN(), PROBE) == logged(run.every_epoch, 2)
 
 
-def test_rows_are_appended_to_the_history_of_a_plane(run: Run) -> None:
-    plane = InformationPlane(alpha=2, chance=0)
-    plane.measure(torch.eye(4), None, {}, epoch=0)
-    before = list(plane.history)
-    rows = measure_checkpoints(map(str, run.files("epoch")), TinyCNN(), PROBE, "conv2", plane)
-    assert plane.history == before + rows
-    assert {row.layer for row in rows} == {"", "conv2"}
-    assert "I_XT_chance" not in {row.quantity for row in rows}
+def test_rows_are_those_of_the_layers_and_the_estimator_asked_for(run: Run) -> None:
+    found = measure_checkpoints(map(str, run.files("epoch")), TinyCNN(), PROBE, "conv2", Estimator(alpha=2, shuffles=0))
+    expected: list[Row] = []
+    for count, path in enumerate(run.files("epoch")):
+        model = TinyCNN()
+        model.load_state_dict(torch.load(path, weights_only=True)["state_dict"])
+        how = Estimator(alpha=2, shuffles=0)
+        expected += measure(model, PROBE, "conv2", how, epoch=count + 1, step=4 * count + 3)
+    assert found == expected
+    assert {row.place for row in found} == {"", "conv2"}
+    assert "I_XT_chance" not in {row.quantity for row in found}
+
+
+def test_the_history_says_how_it_was_measured_and_can_be_saved(run: Run, tmp_path: Path) -> None:
+    found = measure_checkpoints(run.files("epoch"), TinyCNN(), PROBE, estimator=Estimator(alpha=2))
+    assert found.facts.estimator["alpha"] == 2
+    assert found.facts.n == {"": 32}
+    assert found.facts.chain == ("conv1 → conv2",)
+    found.save(tmp_path / "rows.csv")
+    loaded = History.load(tmp_path / "rows.csv")
+    assert loaded == found
+    assert loaded.facts == found.facts
+
+
+def test_chains_are_looked_for_in_the_first_checkpoint_alone(run: Run) -> None:
+    sizes: list[int] = []
+
+    def forward(net: torch.nn.Module, inputs: torch.Tensor) -> Any:
+        sizes.append(len(inputs))
+        return net(inputs)
+
+    measure_checkpoints(run.files("epoch"), TinyCNN(), PROBE, forward_fn=forward)
+    assert sizes == [4] * 5 + [32] * 2
 
 
 def test_options_are_those_of_measure(run: Run) -> None:
@@ -86,7 +118,7 @@ def test_options_are_those_of_measure(run: Run) -> None:
         run.files("end"), TinyCNN(), named, forward_fn=lambda net, inputs: net(inputs["pixels"]), batch_size=10
     )
     expected = measure(model, PROBE, epoch=2, step=7)
-    assert [row[:4] for row in found] == [row[:4] for row in expected]
+    assert [row[:-1] for row in found] == [row[:-1] for row in expected]
     # Pieces of another size sum in another order.
     assert [row.value for row in found] == pytest.approx([row.value for row in expected], abs=1e-4)
 
@@ -131,11 +163,21 @@ def test_no_checkpoints_no_rows() -> None:
         b"epoch,loss\n0,1.0\n",
         {"weight": torch.ones(2)},
         {"state_dict": {"weight": torch.ones(2)}, "epoch": 0, "global_step": 1},
+        {"state_dict": {"weight": torch.ones(2)}},
         {"state_dict": 3},
         torch.ones(3),
         [torch.ones(3)],
     ],
-    ids=["empty", "text", "another model", "another model's run", "no state", "a tensor", "a list"],
+    ids=[
+        "empty",
+        "text",
+        "another model",
+        "another model's run",
+        "another model's weights",
+        "no state",
+        "a tensor",
+        "a list",
+    ],
 )
 def test_a_file_that_is_no_checkpoint_of_this_model_is_named(tmp_path: Path, content: object) -> None:
     path = tmp_path / "wrong.ckpt"
@@ -150,29 +192,3 @@ def test_a_file_that_is_no_checkpoint_of_this_model_is_named(tmp_path: Path, con
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.ckpt"):
         measure_checkpoints([tmp_path / "absent.ckpt"], TinyCNN(), PROBE)
-
-
-# -------------------------------------------------------------------------------------- measure, its one step
-
-
-def test_gaps_are_those_of_the_markov_chain() -> None:
-    case = CASES["residual"]
-    net, _, _, _ = case.build()
-    rows = measure(net, PROBE, case.layers)
-    assert {row.layer for row in rows if row.quantity == "DPI_XT"} == {f"{a}-to-{b}" for a, b in case.pairs}
-
-
-def test_a_network_that_is_called_otherwise_is_told_how_to_say_so() -> None:
-    class TwoInputs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(3, 2)
-
-        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return self.layer(x * mask)
-
-    net, probe = TwoInputs(), Probe(torch.eye(3))
-    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'mask'.* pass forward_fn=lambda "):
-        measure(net, probe, "linear")
-    rows = measure(net, probe, "linear", forward_fn=lambda network, inputs: network(inputs, torch.ones(3)))
-    assert "layer" in {row.layer for row in rows}
