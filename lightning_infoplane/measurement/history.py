@@ -133,11 +133,13 @@ class History(Sequence[Row]):
             history = cls(facts=Facts.from_json(head.removeprefix("# ")))
         except ValueError as error:
             raise ValueError(f"{path}, line 1: {error}") from error
-        for line, cells in enumerate(reader, start=3):
-            try:
+        cells: list[str] = []
+        try:
+            for cells in reader:
                 history._rows.append(_row(cells))
-            except ValueError:
-                raise ValueError(f"{path}, line {line}: expected {', '.join(_COLUMNS)}, got {cells}.") from None
+        except (ValueError, csv.Error):
+            line = reader.line_num + 1  # after the line of facts
+            raise ValueError(f"{path}, line {line}: expected {', '.join(_COLUMNS)}, got {cells}.") from None
         return history
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_infoplane.estimator.bandwidths import MedianDistance
 from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.history import Facts, History
-from lightning_infoplane.measurement.listener import Listener
+from lightning_infoplane.measurement.listener import Listener, Notices
 from lightning_infoplane.measurement.measurement import Measurement
 from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.ranks import Ranks
@@ -46,6 +46,7 @@ class InformationPlane:
     def __init__(self, estimator: Estimator = Estimator(), redundancy: Redundancy | None = None) -> None:
         self.estimator = estimator
         self.redundancy = redundancy
+        self._notice = Notices()
         self.history = History(facts=Facts(estimator=as_data(estimator)))
         # Bandwidths of the last measurement: for rules that freeze or smooth theirs.
         self._sigmas: dict[_Key, Tensor] = {}
@@ -67,12 +68,12 @@ class InformationPlane:
             step: for the rows.
 
         Returns:
-            The new rows, which are also appended to ``history``.
+            The new rows, which are also appended to ``history``. A layer that is left out is a warning.
 
         Raises:
             ValueError: for inputs that are not finite, or fewer than two, or targets of another length.
         """
-        measurement = self.start(inputs, targets)
+        measurement = self.start(inputs, targets, listener=Listener(self._notice))
         for name, activation in layers.items():
             measurement.add(name, activation)
         return self.finish(measurement, epoch, step)

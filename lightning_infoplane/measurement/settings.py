@@ -47,7 +47,7 @@ class Jackknife:
 
     def __post_init__(self) -> None:
         """Check the field."""
-        _check_integer("Jackknife(groups", self.groups, at_least=2, hint="8 are usual")
+        _check_integer("groups", self.groups, at_least=2, hint="8 are usual", of="Jackknife")
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,6 +113,7 @@ def _check_instance(name: str, value: object, kind: type, example: str) -> None:
         raise TypeError(f"{name}={value!r}: expected an instance of {kind.__name__}, such as {name}={example}.")
 
 
-def _check_integer(name: str, value: object, at_least: int, hint: str) -> None:
+def _check_integer(name: str, value: object, at_least: int, hint: str, of: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise ValueError(f"{name}={value!r}: expected a whole number of at least {at_least}; {hint}.")
+        what = f"{of}({name}={value!r})" if of else f"{name}={value!r}"
+        raise ValueError(f"{what}: expected a whole number of at least {at_least}; {hint}.")

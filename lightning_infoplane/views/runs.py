@@ -1,6 +1,5 @@
 """A finished run on disk, read back: its rows from ``infoplane.csv`` or, where there is none, from event files."""
 
-import csv
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -78,10 +77,7 @@ def _time(path: Path) -> float:
 
 def _read_table(path: Path) -> History:
     """The rows of a CSV file that is whole."""
-    try:
-        rows = History.load(path)
-    except csv.Error as error:
-        raise ValueError(f"{path}: no table: {error}.") from error
+    rows = History.load(path)
     with path.open("rb") as file:
         if rows and file.read()[-1:] != b"\n":
             raise ValueError(f"{path} ends in the middle of a line: it was cut off, or is being written just now.")

@@ -4,10 +4,13 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
-from properties import assert_bits, assert_leaves_random_state, normal
+from measurement.moments import THREE, Table, between, gaps, measured, refuse, table
+from measurement.moments import measure as measure_moment
+from properties import EXACT, assert_bits, assert_leaves_random_state, normal
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
@@ -15,11 +18,13 @@ from lightning_infoplane import (
     Alignment,
     Bandwidth,
     Eigenvalues,
+    Estimator,
     Fixed,
     InformationPlane,
+    Jackknife,
     Lanczos,
     MedianDistance,
-    Row,
+    Redundancy,
     Silverman,
     Solver,
     class_gram,
@@ -28,7 +33,11 @@ from lightning_infoplane import (
     mutual_information,
     renyi_entropy,
 )
-from lightning_infoplane.spectra import Share
+from lightning_infoplane.measurement.listener import Listener
+from lightning_infoplane.measurement.quantities import by_key
+from lightning_infoplane.measurement.quantity import Of, Subject
+from lightning_infoplane.measurement.ranks import Ranks
+from lightning_infoplane.measurement.rows import Pair
 
 N = 30
 INPUTS, CLASSES = normal(N, 1, 4, 4), torch.arange(N) % 3
@@ -38,23 +47,14 @@ LAYERS = {
     "linear": normal(N, 6, seed=3) + 2 * CLASSES[:, None],
 }
 
-Table = dict[tuple[str, str], float]
-
-
-def table(rows: list[Row]) -> Table:
-    """Values by (layer, quantity); no quantity twice."""
-    found = {(row.layer, row.quantity): row.value for row in rows}
-    assert len(found) == len(rows)
-    return found
-
 
 def measure(
     inputs: Tensor = INPUTS,
     targets: Tensor | None = CLASSES,
     layers: Mapping[str, Tensor] = LAYERS,
-    **settings: object,
+    **options: Any,
 ) -> Table:
-    return table(InformationPlane(**settings).measure(inputs, targets, layers))
+    return measure_moment(inputs, targets, layers, **options)
 
 
 def gram_of(activation: Tensor, rule: Bandwidth) -> Tensor:
@@ -79,22 +79,19 @@ def test_rows_are_the_values_of_the_public_functions(alpha: float, rule: Bandwid
         assert_bits(found[name, "I_TY"], mutual_information(t, y, alpha))
 
 
-@pytest.mark.parametrize(("information", "gap"), [("I_XT", "DPI_XT"), ("I_TY", "DPI_YT")])
+@pytest.mark.parametrize(("information", "gap"), [("I_XT", "DPI_XT"), ("I_TY", "DPI_TY")])
 def test_gaps_are_differences_between_a_layer_and_the_next(information: str, gap: str) -> None:
     found = measure()
     for first, second in itertools.pairwise(LAYERS):
-        assert_bits(found[f"{first}-to-{second}", gap], found[first, information] - found[second, information])
+        assert_bits(found[Pair(first, second), gap], found[first, information] - found[second, information])
     assert sum(quantity == gap for _, quantity in found) == len(LAYERS) - 1
 
 
 def test_gaps_can_be_asked_for_by_pairs() -> None:
-    plane = InformationPlane()
-    measurement = plane.start(INPUTS, CLASSES, pairs=[("conv", "linear")])
-    for name, activation in LAYERS.items():
-        measurement.add(name, activation)
-    found = table(plane.finish(measurement))
-    assert_bits(found["conv-to-linear", "DPI_XT"], found["conv", "I_XT"] - found["linear", "I_XT"])
-    assert [layer for layer, quantity in found if quantity == "DPI_XT"] == ["conv-to-linear"]
+    found = measure(pairs=[("conv", "linear")])
+    pair = Pair("conv", "linear")
+    assert_bits(found[pair, "DPI_XT"], found["conv", "I_XT"] - found["linear", "I_XT"])
+    assert [place for place, quantity in found if quantity == "DPI_XT"] == [pair]
 
 
 @pytest.mark.parametrize("sigma", [0.5, 3.0])
@@ -129,7 +126,7 @@ def test_many_layers_are_evaluated_in_batches_of_the_same_value() -> None:
     """Enough samples that the spectra of one measurement do not fit into one call."""
     n = 512
     layers = {str(k): normal(n, 3, seed=k) for k in range(10)}
-    found = measure(normal(n, 4, seed=99), None, layers, alpha=2, chance=0)
+    found = measure(normal(n, 4, seed=99), None, layers, alpha=2, shuffles=0)
     for name, activation in layers.items():
         assert_bits(found[name, "H_T"], renyi_entropy(gram(activation), 2))
 
@@ -201,7 +198,7 @@ def test_without_targets_nothing_is_said_about_them() -> None:
 def test_chance_is_the_information_with_shuffled_samples() -> None:
     """With five samples all shuffles can be tried: one of them explains both chance levels."""
     x, y, t = normal(5, 2), torch.tensor([0, 0, 1, 1, 2]), normal(5, 3, seed=1)
-    found = measure(x, y, {"t": t}, chance=1)
+    found = measure(x, y, {"t": t}, shuffles=1)
     a, b, c = gram(x), class_gram(y), gram(t)
     explained = []
     for order in map(list, itertools.permutations(range(5))):
@@ -212,7 +209,7 @@ def test_chance_is_the_information_with_shuffled_samples() -> None:
 
 
 def test_chance_of_independent_variables_is_their_information() -> None:
-    found = measure(normal(200, 2), None, {"t": normal(200, 2, seed=1)}, chance=20)
+    found = measure(normal(200, 2), None, {"t": normal(200, 2, seed=1)}, shuffles=20)
     assert found["t", "I_XT"] == pytest.approx(found["t", "I_XT_chance"], abs=0.1)
     assert found["t", "I_XT_p"] > 0.05
 
@@ -228,22 +225,22 @@ def test_chance_is_the_same_for_the_same_seed_and_leaves_the_random_state() -> N
 
 def test_chance_is_the_mean_over_the_shuffles() -> None:
     """The k-th shuffle is the same however many there are, so means over 1 and 2 tell the second."""
-    one, two, four = (measure(chance=count)["linear", "I_TY_chance"] for count in (1, 2, 4))
+    one, two, four = (measure(shuffles=count)["linear", "I_TY_chance"] for count in (1, 2, 4))
     assert len({one, two, four}) == 3
     ceiling = measure()["linear", "I_TY"]
     assert max(one, two, four) < ceiling
 
 
-@pytest.mark.parametrize(("chance", "level", "p_value"), [(0, False, False), (19, True, False), (20, True, True)])
-def test_what_a_number_of_shuffles_gives(chance: int, level: bool, p_value: bool) -> None:
-    found = measure(chance=chance)
+@pytest.mark.parametrize(("shuffles", "level", "p_value"), [(0, False, False), (19, True, False), (20, True, True)])
+def test_what_a_number_of_shuffles_gives(shuffles: int, level: bool, p_value: bool) -> None:
+    found = measure(shuffles=shuffles)
     for quantity in ("I_XT", "I_TY"):
         assert (("conv", f"{quantity}_chance") in found) is level
         assert (("conv", f"{quantity}_p") in found) is p_value
 
 
 def test_a_p_value_counts_the_shuffles_that_tell_as_much() -> None:
-    found = measure(chance=39)
+    found = measure(shuffles=39)
     assert found["linear", "I_TY_p"] == pytest.approx(1 / 40)  # none of 39 does
 
 
@@ -264,9 +261,9 @@ def test_a_constant_layer_has_no_entropy_and_is_no_nan(shape: tuple[int, ...], a
 def test_a_layer_that_is_not_finite_is_left_out_and_named(bad: float) -> None:
     broken = LAYERS["sequence"].clone()
     broken[3, 1, 2] = bad
-    with pytest.warns(UserWarning, match="layer 'sequence' has NaN or infinite activations: it is left out this time"):
-        found = measure(layers={**LAYERS, "sequence": broken})
-    whole = measure()
+    told: list[str] = []
+    found, whole = measure(layers={**LAYERS, "sequence": broken}, told=told), measure()
+    assert told == ["layer 'sequence' has NaN or infinite values: it is left out."]
     assert not any(layer == "sequence" for layer, _ in found)
     for layer in ("", "conv", "linear"):
         of_layer = {key for key in whole if key[0] == layer}
@@ -275,27 +272,10 @@ def test_a_layer_that_is_not_finite_is_left_out_and_named(bad: float) -> None:
 
 
 def test_where_all_layers_are_broken_the_probe_remains() -> None:
-    with pytest.warns(UserWarning, match="layer 'a' has NaN"):
-        found = measure(layers={"a": torch.full((N, 2), math.nan)})
+    told: list[str] = []
+    found = measure(layers={"a": torch.full((N, 2), math.nan)}, told=told)
+    assert told == ["layer 'a' has NaN or infinite values: it is left out."]
     assert found.keys() == measure(layers={}).keys()
-
-
-@pytest.mark.parametrize(
-    ("inputs", "targets", "message"),
-    [
-        (torch.full((N, 2), math.nan), CLASSES, "the inputs of the probe hold NaN or infinite values"),
-        (INPUTS, torch.full((N,), math.inf), "the targets of the probe hold NaN or infinite values"),
-        (INPUTS[:1], CLASSES[:1], r"at least 2 samples, got inputs of shape \(1, 1, 4, 4\)"),
-        (torch.tensor(1.0), None, r"at least 2 samples, got inputs of shape \(\)"),
-        (INPUTS, CLASSES[:-1], "got 30 inputs but 29 targets"),
-        (INPUTS, torch.tensor(1), "got 30 inputs but a single number as targets"),
-    ],
-)
-def test_a_probe_that_cannot_be_measured_gets_a_sentence(inputs: Tensor, targets: Tensor | None, message: str) -> None:
-    plane = InformationPlane()
-    with pytest.raises(ValueError, match=message):
-        plane.measure(inputs, targets, LAYERS)
-    assert plane.history == []
 
 
 @pytest.mark.parametrize("activation", [torch.ones(N - 1, 2), torch.ones(2, N), torch.tensor(1.0)])
@@ -315,7 +295,7 @@ def test_alignment_without_targets_says_what_it_needs() -> None:
 @pytest.mark.parametrize("rule", [MedianDistance(), Fixed(1.0), Alignment(), MedianDistance(freeze=True)], ids=repr)
 @pytest.mark.parametrize("shape", [(N, 3, 2, 2), (N, 12)], ids=str)
 def test_activations_are_not_kept_alive(shape: tuple[int, ...], rule: Bandwidth) -> None:
-    measurement = InformationPlane(bandwidth=rule).start(INPUTS, CLASSES)
+    measurement = InformationPlane(Estimator(bandwidth=rule)).start(INPUTS, CLASSES)
     activation = normal(*shape).requires_grad_()
     storage = StorageWeakRef(activation.untyped_storage())
     measurement.add("layer", activation)
@@ -323,16 +303,16 @@ def test_activations_are_not_kept_alive(shape: tuple[int, ...], rule: Bandwidth)
     assert storage.expired()
 
 
-def shared_out(world: int, layers: Mapping[str, Tensor], **settings: object) -> list[Table]:
+def shared_out(world: int, layers: Mapping[str, Tensor], **fields: Any) -> list[Table]:
     """The tables of all ranks. Each does its part twice: first to hand it over, then with everybody's sum."""
     handed_over: list[list[Tensor]] = [[] for _ in range(world)]
 
     def run(rank: int, total: Callable[[Tensor], Tensor]) -> Table:
-        plane = InformationPlane(**settings)
+        plane = InformationPlane(Estimator(**fields))
         measurement = plane.start(INPUTS, CLASSES)
         for name, activation in layers.items():
             measurement.add(name, activation)
-        return table(plane.finish(measurement, share=Share(rank, world, total=total)))
+        return table(plane.finish(measurement, ranks=Ranks(rank, world, total=total)))
 
     for rank in range(world):
         mine = handed_over[rank]
@@ -369,7 +349,7 @@ def test_every_process_takes_the_matrices_of_the_first() -> None:
     plane = InformationPlane()
     measurement = plane.start(INPUTS, normal(N, seed=4))
     measurement.add("conv", LAYERS["conv"])
-    plane.finish(measurement, share=Share(first=first))
+    plane.finish(measurement, ranks=Ranks(first=first))
     assert asked.count((N, N)) == 3  # X, Y and T
     assert asked.count((3,)) == 1  # the bandwidths of three maps
 
@@ -389,25 +369,42 @@ class Fails(Solver):
 
 def test_an_input_without_a_spectrum_ends_in_a_sentence() -> None:
     with pytest.raises(RuntimeError, match="could not be computed: the spectrum of X is not that of a Gram matrix"):
-        measure(solver=Fails((0,)), chance=0)
+        measure(solver=Fails((0,)), shuffles=0)
+
+
+NO_SPECTRUM = (
+    "layer {!r} is left out: its Gram matrix has no spectrum. Float32 does not resolve it at this bandwidth, or the "
+    "solver failed. MedianDistance(scale=2) is a larger bandwidth."
+)
 
 
 def test_layers_without_a_spectrum_are_left_out() -> None:
-    with pytest.warns(
-        UserWarning, match="layer '(conv|sequence|linear)' is left out this time: its Gram matrix has no"
-    ):
-        found = measure(solver=Fails((1,)), chance=0)  # all layers together, the input was the first
-    assert {layer for layer, _ in found} == {""}
+    told: list[str] = []
+    found = measure(solver=Fails((1,)), shuffles=0, told=told)  # all layers together, the input was the first
+    assert told == [NO_SPECTRUM.format(layer) for layer in LAYERS]
+    assert {place for place, _ in found} == {""}
     assert found["", "H_X"] > 0
 
 
 def test_a_layer_that_float32_does_not_resolve_costs_the_others_nothing() -> None:
     """Two clusters far apart, each narrower than rounding of the distance between them, at a bandwidth to match."""
     clusters = (torch.where(CLASSES > 0, 1e4, -1e4)[:, None] + normal(N, 40, seed=8)).float()
-    layers = {**LAYERS, "clusters": clusters}
-    with pytest.warns(UserWarning, match="layer 'clusters' is left out this time: its Gram matrix has no spectrum"):
-        found = measure(layers=layers, bandwidth=Fixed(1.0))
+    told: list[str] = []
+    found = measure(layers={**LAYERS, "clusters": clusters}, bandwidth=Fixed(1.0), told=told)
+    assert told == [NO_SPECTRUM.format("clusters")]
     assert found == measure(bandwidth=Fixed(1.0))
+
+
+def test_what_is_said_of_a_layer_has_a_topic_of_its_own() -> None:
+    """So that each thing is told once: a layer that broke in one way may break in another."""
+    about: list[str] = []
+    plane = InformationPlane(Estimator(solver=Fails((1,)), shuffles=0), Redundancy(map_pairs=1, samples=16))
+    listener = Listener(notice=lambda topic, message: about.append(topic))
+    measurement = plane.start(INPUTS, CLASSES, listener=listener)
+    measurement.add("linear", LAYERS["linear"])
+    measurement.add("broken", LAYERS["linear"] * math.nan)
+    plane.finish(measurement)
+    assert about == ["linear pairs", "broken pairs", "broken finite", "linear spectrum"]
 
 
 def test_a_failure_of_another_process_is_heard_here() -> None:
@@ -418,7 +415,7 @@ def test_a_failure_of_another_process_is_heard_here() -> None:
     measurement = plane.start(INPUTS, CLASSES)
     measurement.add("conv", LAYERS["conv"])
     with pytest.raises(RuntimeError, match="the entropies could not be computed: see the other"):
-        plane.finish(measurement, share=Share(0, 2, total=broken))
+        plane.finish(measurement, ranks=Ranks(0, 2, total=broken))
     assert plane.history == []
 
 
@@ -430,7 +427,7 @@ def test_an_exact_solver_has_no_error_to_show() -> None:
 
 
 def test_a_stochastic_solver_shows_its_error_and_keeps_to_it() -> None:
-    exact, found = measure(), measure(solver=Lanczos(steps=20, probes=60))
+    exact, found = measure(), measure(solver=Lanczos(steps=20, vectors=60))
     for name in LAYERS:
         for quantity in ("H_T", "I_XT", "I_TY"):
             error = found[name, f"{quantity}_stderr"]
@@ -438,24 +435,136 @@ def test_a_stochastic_solver_shows_its_error_and_keeps_to_it() -> None:
             assert abs(found[name, quantity] - exact[name, quantity]) < 4 * error
 
 
-def test_the_jackknife_gives_every_quantity_an_error_that_shrinks_with_the_probe() -> None:
-    def errors(n: int) -> Table:
-        x = normal(n, 2)
-        return measure(x, None, {"t": x + normal(n, 2, seed=1)}, jackknife=8)
-
-    small, large = errors(40), errors(640)
-    assert 0 < large["t", "I_XT_stderr"] < small["t", "I_XT_stderr"] < 1
+# ----------------------------------------------------------------------------------------------- chosen pairs
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"alpha": 0}, "alpha=0: expected a positive number"),
-        ({"chance": -1}, "chance=-1: expected 0"),
-        ({"jackknife": 1}, r"jackknife=1: expected 0 \(off\), or 2 groups"),
-        ({"jackknife": -3}, r"jackknife=-3: expected 0 \(off\), or 2 groups"),
-    ],
-)
-def test_impossible_settings_are_refused_before_any_measurement(settings: dict[str, int], message: str) -> None:
+def test_gaps_are_between_the_layers_asked_for() -> None:
+    found = measured(THREE, [("a", "c"), ("c", "b")])
+    assert list(gaps(found)) == list(gaps(found, "DPI_TY")) == between("ac", "cb")
+    for quantity, shared in (("DPI_XT", "I_XT"), ("DPI_TY", "I_TY")):
+        for first, second in ("ac", "cb"):
+            gap = found[first, shared] - found[second, shared]
+            assert gaps(found, quantity)[Pair(first, second)] == pytest.approx(gap, abs=1e-12)
+
+
+def test_where_none_were_asked_for_each_layer_is_compared_with_the_next() -> None:
+    assert list(gaps(measured(THREE))) == between("ab", "bc")
+
+
+def test_where_no_pair_means_anything_there_is_no_gap_and_no_count() -> None:
+    found = measured(THREE, [])
+    assert not [quantity for _, quantity in found if quantity.startswith("DPI")]
+    assert ("a", "I_XT") in found
+
+
+def test_pairs_with_layers_that_did_not_run_are_left_out() -> None:
+    assert list(gaps(measured(THREE, [("a", "absent"), ("a", "b")]))) == between("ab")
+
+
+def test_pairs_with_layers_that_are_not_finite_are_left_out() -> None:
+    told: list[str] = []
+    found = measured(THREE | {"b": THREE["b"].log()}, [("a", "b"), ("a", "c")], told=told)
+    assert told == ["layer 'b' has NaN or infinite values: it is left out."]
+    assert list(gaps(found)) == between("ac")
+
+
+def test_every_number_is_of_the_kind_of_place_its_quantity_belongs_to() -> None:
+    for place, key in measure(standard_errors=Jackknife(3), shuffles=20):
+        quantity = by_key(key)
+        assert quantity.of is (Of.PAIR if isinstance(place, Pair) else Of.LAYER if place else Of.PROBE), key
+        assert quantity.subject is Subject.ACTIVATIONS
+
+
+# ------------------------------------------------------------------------------------------------ error signals
+
+
+def errors(signals: Mapping[str, Tensor], pairs: list[tuple[str, str]] | None = None, **fields: Any) -> Table:
+    plane = InformationPlane(Estimator(**{"shuffles": 0} | fields), Redundancy(map_pairs=1, samples=16))
+    measurement = plane.start_error_signals(signals, pairs=pairs, listener=Listener(refuse))
+    return table(plane.finish(measurement))
+
+
+def test_error_signals_are_compared_with_the_last_one_alone() -> None:
+    found = errors(THREE, [("b", "a")])
+    last = gram(THREE["c"])
+    assert_bits(found["", "H_error_last"], renyi_entropy(last))
+    for layer in "ab":
+        assert_bits(found[layer, "I_error"], mutual_information(last, gram(THREE[layer])))
+        assert_bits(found[layer, "H_error"], renyi_entropy(gram(THREE[layer])))
+        assert found[layer, "bandwidth_error"] == pytest.approx(float(MedianDistance()(THREE[layer].unsqueeze(1))))
+    assert list(gaps(found, "DPI_error")) == between("ba")
+    assert_bits(found[Pair("b", "a"), "DPI_error"], found["b", "I_error"] - found["a", "I_error"])
+    assert found["", "DPI_error_violations"] in (0, 1)
+    assert {place for place, _ in found} == {"", "a", "b", Pair("b", "a")}  # the last one is what it is compared with
+
+
+def test_of_error_signals_nothing_is_measured_that_belongs_to_activations() -> None:
+    """No H_X, no number of samples, no feature maps: those are known already."""
+    found = errors({name: normal(24, 3, 2, 2, seed=k) for k, name in enumerate("abc")}, shuffles=20)
+    assert {quantity for _, quantity in found} == {
+        *("I_error", "I_error_chance", "I_error_p", "H_error", "bandwidth_error"),
+        *("H_error_last", "DPI_error", "DPI_error_violations"),
+    }
+    assert all(by_key(quantity).subject is Subject.ERROR_SIGNALS for _, quantity in found)
+
+
+def test_error_signals_have_standard_errors() -> None:
+    found = errors(THREE, [("b", "a")], standard_errors=Jackknife(4))
+    for place, quantity in (("a", "I_error_stderr"), ("a", "H_error_stderr"), (Pair("b", "a"), "DPI_error_stderr")):
+        assert found[place, quantity] > 0
+
+
+def test_error_signals_have_no_targets_that_a_bandwidth_could_follow() -> None:
+    assert errors(THREE, bandwidth=Alignment()) == errors(THREE)
+
+
+@pytest.mark.parametrize(("signals", "only"), [({"a": THREE["a"]}, "a"), ({}, "")])
+def test_one_error_signal_is_compared_with_nothing(signals: dict[str, Tensor], only: str) -> None:
+    message = f"error signals are compared with each other, and there is only {only}\\."
     with pytest.raises(ValueError, match=message):
-        InformationPlane(**settings)
+        errors(signals)
+
+
+def test_a_last_error_signal_that_is_not_finite_is_named() -> None:
+    with pytest.raises(ValueError, match="the error signal of layer 'c' has NaN or infinite values"):
+        errors(THREE | {"c": THREE["c"] / 0})
+
+
+# --------------------------------------------------------------------------------------------------- violations
+
+
+def steps(*noise: float, n: int = 96) -> dict[str, Tensor]:
+    """Layers that are the input with so much noise of their own."""
+    return {f"{k}": normal(n, 3) + level * normal(n, 3, seed=7 + k) for k, level in enumerate(noise)}
+
+
+def violations(layers: dict[str, Tensor], **options: Any) -> float:
+    return measured(layers, **options)["", "DPI_XT_violations"]
+
+
+@pytest.mark.parametrize("standard_errors", [None, Jackknife(8)], ids=["without errors", "with errors"])
+def test_information_that_rises_by_far_violates_the_inequality(standard_errors: Jackknife | None) -> None:
+    assert violations(steps(0, 1, 4), standard_errors=standard_errors) == 0
+    assert violations(steps(4, 1, 0), standard_errors=standard_errors) == 2
+    assert violations(steps(0, 4, 1), standard_errors=standard_errors) == 1
+
+
+def test_between_layers_that_know_the_same_a_rise_is_rarely_a_violation() -> None:
+    """Two layers with as much noise: half of the gaps are negative, few by two standard errors."""
+    x, n = normal(64, 3), 40
+    pairs = [{name: x + normal(64, 3, seed=2 * k + i + 1) for i, name in enumerate("ab")} for k in range(n)]
+    assert 0.3 * n < sum(violations(layers) for layers in pairs) < 0.7 * n
+    assert sum(violations(layers, standard_errors=Jackknife(8)) for layers in pairs) <= 0.1 * n
+
+
+@pytest.mark.parametrize("standard_errors", [None, Jackknife(8)], ids=["without errors", "with errors"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, EXACT), (torch.float32, 3e-5)])
+def test_rounding_is_no_violation(dtype: torch.dtype, tolerance: float, standard_errors: Jackknife | None) -> None:
+    """A layer that only rearranges, mirrors, turns or scales its input keeps every distance, and all information."""
+    base, rotation = normal(64, 6, seed=3, dtype=dtype), torch.linalg.qr(normal(6, 6)).Q.to(dtype)
+    same = [base, base.flip(1), -base, 3 * base, base @ rotation, 0.1 * base + 1]
+    layers = {f"{k}": layer for k, layer in enumerate(same)}
+    forth = measured(layers, standard_errors=standard_errors)
+    back = measured(dict(reversed(layers.items())), standard_errors=standard_errors)
+    assert 0 < max(map(abs, gaps(forth).values())) < tolerance
+    assert forth["", "DPI_XT_violations"] == back["", "DPI_XT_violations"] == 0
