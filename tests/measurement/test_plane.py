@@ -115,15 +115,6 @@ def test_a_layer_that_is_left_out_is_a_warning_once_and_has_no_rows() -> None:
     assert {row.place for row in rows} == {""}
 
 
-def test_those_who_begin_a_measurement_themselves_choose_who_listens() -> None:
-    told: list[str] = []
-    plane = InformationPlane()
-    measurement = plane.start(INPUTS, CLASSES, listener=Listener(lambda about, message: told.append(message)))
-    measurement.add("conv", LAYERS["conv"] * math.nan)
-    plane.finish(measurement)
-    assert told == ["layer 'conv' has NaN or infinite values: it is left out."]
-
-
 def test_a_measurement_that_fails_leaves_history_and_facts_as_they_were() -> None:
     plane = InformationPlane()
     measurement = plane.start(INPUTS, CLASSES, probe="train")
