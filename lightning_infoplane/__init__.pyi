@@ -9,6 +9,7 @@ from .estimator.bandwidths import (
     Silverman,
     StandardizedSilverman,
 )
+from .estimator.dependence import adjusted_mutual_information, debiased_cka, effective_rank
 from .estimator.entropy import renyi_entropy
 from .estimator.grams import class_gram, feature_map_gram, gaussian_gram, gram, joint_gram, map_grams
 from .estimator.information import (
@@ -26,7 +27,13 @@ from .measurement.history import History
 from .measurement.plane import InformationPlane
 from .measurement.rows import Row
 from .measurement.settings import Estimator, Jackknife
-from .metrics import MatrixRenyiEntropy, MatrixRenyiMutualInformation, MatrixRenyiTotalCorrelation
+from .metrics import (
+    DebiasedCKA,
+    MatrixRenyiAdjustedInformation,
+    MatrixRenyiEntropy,
+    MatrixRenyiMutualInformation,
+    MatrixRenyiTotalCorrelation,
+)
 from .monitor import Monitor, measure, measure_checkpoints
 from .network.gradients import ErrorSignals
 from .network.probe import Draw, Probe
@@ -41,6 +48,7 @@ __all__ = [
     "Alignment",
     "AtEpochs",
     "Bandwidth",
+    "DebiasedCKA",
     "Draw",
     "Eigenvalues",
     "ErrorSignals",
@@ -54,6 +62,7 @@ __all__ = [
     "Leading",
     "LogSpacedEpochs",
     "LogSpacedSteps",
+    "MatrixRenyiAdjustedInformation",
     "MatrixRenyiCallback",
     "MatrixRenyiEntropy",
     "MatrixRenyiMutualInformation",
@@ -69,10 +78,13 @@ __all__ = [
     "Silverman",
     "Solver",
     "StandardizedSilverman",
+    "adjusted_mutual_information",
     "class_gram",
     "conditional_mutual_information",
+    "debiased_cka",
     "dpi_gaps",
     "dual_total_correlation",
+    "effective_rank",
     "feature_map_gram",
     "gaussian_gram",
     "gram",

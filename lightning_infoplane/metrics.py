@@ -10,12 +10,19 @@ from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
 from lightning_infoplane.estimator.bandwidths import Bandwidth
+from lightning_infoplane.estimator.dependence import adjusted_mutual_information, debiased_cka
 from lightning_infoplane.estimator.entropy import renyi_entropy
 from lightning_infoplane.estimator.grams import class_gram, feature_map_gram, gram, map_grams
 from lightning_infoplane.estimator.information import mutual_information, total_correlation
 from lightning_infoplane.measurement.settings import Estimator
 
-__all__ = ["MatrixRenyiEntropy", "MatrixRenyiMutualInformation", "MatrixRenyiTotalCorrelation"]
+__all__ = [
+    "DebiasedCKA",
+    "MatrixRenyiAdjustedInformation",
+    "MatrixRenyiEntropy",
+    "MatrixRenyiMutualInformation",
+    "MatrixRenyiTotalCorrelation",
+]
 
 
 class _RenyiMetric(Metric):
@@ -177,6 +184,100 @@ class MatrixRenyiMutualInformation(_RenyiMetric):
         a = _gram(x, self.estimator.bandwidth)
         b = _target_gram(y, self.estimator)
         return mutual_information(a, b, self.estimator.alpha, self.estimator.solver)
+
+
+class MatrixRenyiAdjustedInformation(_RenyiMetric):
+    r"""Mutual information of two variables beyond chance, from 0 (independent) to 1 (a copy), without unit.
+
+    See :func:`~lightning_infoplane.adjusted_mutual_information`.
+
+    As input to ``forward`` and ``update`` the metric accepts
+
+    - ``x`` (:class:`~torch.Tensor`): ``(n, d)``, one variable, or ``(n, C, *spatial)``, C feature maps.
+    - ``y`` (:class:`~torch.Tensor`): the same, or ``(n,)`` integer classes, which get the class kernel unless
+      there is a ``target_bandwidth``.
+
+    As output of ``forward`` and ``compute`` the metric returns
+
+    - ``information`` (:class:`~torch.Tensor`): a scalar, never clipped; NaN where a variable is not resolved.
+
+    Args:
+        estimator: order, bandwidth rules, solver, and seed of the sample and of the shuffles: as many as it says, but
+            two at least.
+        max_samples: keep a uniform sample of at most this many; ``None`` keeps everything.
+        kwargs: see :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: for an impossible ``max_samples``.
+
+    Example:
+        >>> metric = MatrixRenyiAdjustedInformation()
+        >>> metric.update(torch.eye(4).repeat(16, 1), torch.arange(4).repeat(16))
+        >>> round(float(metric.compute()), 1)  # a perfect code of four classes
+        1.0
+    """
+
+    x: list[Tensor]
+    y: list[Tensor]
+    _variables = ("tickets", "x", "y")
+    _unit = "0: independent, 1: a copy"
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Add a batch of pairs."""
+        self._remember(x, y)
+
+    def compute(self) -> Tensor:
+        """The adjusted information."""
+        x, y = self._samples()
+        how = self.estimator
+        a = _gram(x, how.bandwidth)
+        b = _target_gram(y, how)
+        return adjusted_mutual_information(a, b, how.alpha, max(2, how.shuffles), how.seed, how.solver)
+
+
+class DebiasedCKA(_RenyiMetric):
+    r"""Debiased centred kernel alignment of two variables, from 0 (independent) to 1 (a copy), without unit.
+
+    See :func:`~lightning_infoplane.debiased_cka`.
+
+    As input to ``forward`` and ``update`` the metric accepts
+
+    - ``x`` (:class:`~torch.Tensor`): ``(n, d)``, one variable, or ``(n, C, *spatial)``, C feature maps.
+    - ``y`` (:class:`~torch.Tensor`): the same, or ``(n,)`` integer classes, which get the class kernel unless
+      there is a ``target_bandwidth``.
+
+    As output of ``forward`` and ``compute`` the metric returns
+
+    - ``alignment`` (:class:`~torch.Tensor`): a scalar; NaN where a variable does not vary.
+
+    Args:
+        estimator: bandwidth rules, and seed of the sample.
+        max_samples: keep a uniform sample of at most this many; ``None`` keeps everything.
+        kwargs: see :class:`torchmetrics.Metric`.
+
+    Raises:
+        ValueError: for an impossible ``max_samples``.
+
+    Example:
+        >>> metric = DebiasedCKA()
+        >>> metric.update(torch.tensor([0, 0, 1, 1]), torch.tensor([3, 3, 5, 5]))
+        >>> metric.compute()
+        tensor(1., dtype=torch.float64)
+    """
+
+    x: list[Tensor]
+    y: list[Tensor]
+    _variables = ("tickets", "x", "y")
+    _unit = "0: independent, 1: a copy"
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Add a batch of pairs."""
+        self._remember(x, y)
+
+    def compute(self) -> Tensor:
+        """The alignment."""
+        x, y = self._samples()
+        return debiased_cka(_gram(x, self.estimator.bandwidth), _target_gram(y, self.estimator))
 
 
 class MatrixRenyiTotalCorrelation(_RenyiMetric):

@@ -1,0 +1,238 @@
+"""Adjusted information and debiased CKA: 0 for independent variables, 1 for a copy, no value if nothing is resolved."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from properties import assert_bits, assert_finite_gradient, assert_leaves_random_state, normal
+from torch import Tensor
+
+from lightning_infoplane import Fixed, Lanczos, class_gram, gram, mutual_information, renyi_entropy
+from lightning_infoplane.estimator.dependence import (
+    adjusted_mutual_information,
+    cyclic_shuffles,
+    debiased_cka,
+    effective_rank,
+)
+from lightning_infoplane.estimator.grams import normalize_trace
+
+N = 512
+INPUT = normal(N, 8, seed=1) @ normal(8, 60, seed=2)
+Measure = Callable[[Tensor, Tensor], Tensor]
+BOTH = pytest.mark.parametrize("measure", [adjusted_mutual_information, debiased_cka])
+
+
+def noise(features: int, seed: int) -> Tensor:
+    """A Gram matrix that has nothing to do with the input."""
+    return gram(normal(N, features, seed=100 + seed))
+
+
+def one_hot(labels: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(labels).double()
+
+
+# --------------------------------------------------------------------------------------------------- its fixed points
+
+
+@BOTH
+@pytest.mark.parametrize("features", [1, 2, 10, 100, 1000])
+def test_noise_of_any_dimension_has_nothing(measure: Measure, features: int) -> None:
+    """Over five draws: of its bits, noise has as many as the input itself."""
+    values = torch.stack([measure(gram(INPUT), noise(features, seed)) for seed in range(5)])
+    assert abs(float(values.mean())) <= 0.02
+
+
+def test_in_bits_noise_has_most_of_what_the_input_itself_has() -> None:
+    itself = mutual_information(gram(INPUT), gram(INPUT))
+    assert float(mutual_information(gram(INPUT), noise(60, 0))) > 0.6 * float(itself)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x,
+        lambda x: 7 * x + 3,
+        lambda x: x @ torch.linalg.qr(normal(60, 60, seed=3)).Q,
+        lambda x: x.flip(1),
+        lambda x: torch.cat([x, x], 1),
+    ],
+    ids=["copy", "scaled and shifted", "rotated", "features reordered", "doubled"],
+)
+def test_a_copy_has_all(measure: Measure, change: Callable[[Tensor], Tensor]) -> None:
+    assert_bits(measure(gram(INPUT), gram(change(INPUT))), 1.0, 1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_a_perfect_code_of_a_label_has_nearly_all(classes: int) -> None:
+    labels = torch.arange(N) % classes
+    assert_bits(adjusted_mutual_information(gram(one_hot(labels)), class_gram(labels)), 1.0, 0.03)
+
+
+def test_more_noise_leaves_less() -> None:
+    """Where raw information may even rise."""
+    levels = [0.0, 0.3, 1.0, 3.0, 10.0]
+    noisy = [INPUT + level * INPUT.std() * normal(N, 60, seed=4) for level in levels]
+    values = [float(adjusted_mutual_information(gram(INPUT), gram(one))) for one in noisy]
+    assert values == sorted(values, reverse=True)
+    assert values[0] == pytest.approx(1.0)
+    assert abs(values[-1]) < 0.05
+
+
+# ------------------------------------------------------------------------------------------------------ its definition
+
+
+def test_it_is_the_excess_over_the_roots_of_the_excesses_of_each_with_itself() -> None:
+    a, b, alpha = gram(normal(24, 3, seed=5)), gram(normal(24, 2, seed=6)), 1.5
+    orders = cyclic_shuffles(24, 3, seed=7)
+
+    def excess(one: Tensor, other: Tensor) -> Tensor:
+        mixed = [mutual_information(one, other[order][:, order], alpha) for order in orders]
+        return mutual_information(one, other, alpha) - torch.stack(mixed).mean()
+
+    expected = excess(a, b) / (excess(a, a) * excess(b, b)).sqrt()
+    assert_bits(adjusted_mutual_information(a, b, alpha, shuffles=3, seed=7), expected, 1e-9)
+
+
+def test_it_is_symmetric_but_for_the_scatter_of_the_shuffles() -> None:
+    a, b = gram(INPUT), gram(INPUT[:, :20] + normal(N, 20, seed=8))
+    assert_bits(adjusted_mutual_information(a, b), adjusted_mutual_information(b, a), 0.01)
+    assert_bits(debiased_cka(a, b), debiased_cka(b, a), 1e-12)
+
+
+def test_cka_is_the_definition_of_song_et_al() -> None:
+    """HSIC₁ in its first form: traces and sums over all ordered tuples of different samples."""
+    a, b = gram(normal(7, 2, seed=9)), gram(normal(7, 2, seed=10))
+
+    def hsic(one: Tensor, other: Tensor) -> float:
+        k, l_ = (matrix.double().numpy() * (1 - np.eye(7)) for matrix in (one, other))
+        ones, n = np.ones(7), 7
+        first = np.trace(k @ l_)
+        second = (ones @ k @ ones) * (ones @ l_ @ ones) / ((n - 1) * (n - 2))
+        third = 2 / (n - 2) * (ones @ k @ l_ @ ones)
+        return float(first + second - third) / (n * (n - 3))
+
+    assert_bits(debiased_cka(a, b), hsic(a, b) / math.sqrt(hsic(a, a) * hsic(b, b)), 1e-12)
+
+
+def test_effective_rank_counts_equal_directions() -> None:
+    blocks = class_gram(torch.arange(60) % 5)
+    assert_bits(effective_rank(blocks), 5.0)
+    assert_bits(effective_rank(blocks, alpha=2), 5.0)
+
+
+def test_effective_rank_is_the_exponential_of_the_entropy() -> None:
+    matrix = gram(INPUT[:64])
+    assert_bits(effective_rank(matrix, 1.01).log2(), renyi_entropy(matrix, 1.01))
+
+
+def test_rankme_takes_singular_values_and_so_counts_more() -> None:
+    embeddings = normal(40, 6, seed=11) * torch.tensor([5.0, 3.0, 1.0, 1.0, 0.5, 0.1])
+    linear = normalize_trace(embeddings @ embeddings.mT)
+    singular = torch.linalg.svdvals(embeddings)
+    weights = singular / singular.sum()
+    rankme = float((-(weights * weights.log()).sum()).exp())
+    assert float(effective_rank(linear)) < rankme < 6
+
+
+# ------------------------------------------------------------------------------------------------------ no value
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "unresolved",
+    [torch.full((N, N), 1 / N, dtype=torch.float64), torch.eye(N, dtype=torch.float64) / N],
+    ids=["constant", "saturated"],
+)
+def test_what_is_not_resolved_has_no_value(measure: Measure, unresolved: Tensor) -> None:
+    assert bool(measure(gram(INPUT), unresolved).isnan())
+    assert bool(measure(unresolved, gram(INPUT)).isnan())
+
+
+def test_a_saturated_layer_has_no_value() -> None:
+    assert bool(adjusted_mutual_information(gram(INPUT), gram(INPUT, Fixed(1e-3))).isnan())
+
+
+def test_one_that_is_not_resolved_costs_the_others_of_a_batch_nothing() -> None:
+    stack = torch.stack([gram(INPUT), torch.full((N, N), 1 / N, dtype=torch.float64), gram(INPUT[:, :5])])
+    values = adjusted_mutual_information(gram(INPUT), stack)
+    assert values.isnan().tolist() == [False, True, False]
+    assert_bits(values[2], adjusted_mutual_information(gram(INPUT), stack[2]), 1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------ the shuffles
+
+
+@pytest.mark.parametrize(("n", "groups"), [(2, 1), (7, 1), (7, 3), (64, 10), (65, 10)])
+def test_a_shuffle_is_one_cycle_inside_each_group_and_leaves_nobody_in_place(n: int, groups: int) -> None:
+    for order in cyclic_shuffles(n, 5, seed=3, groups=groups).tolist():
+        assert sorted(order) == list(range(n))
+        unseen, cycles = set(range(n)), []
+        while unseen:
+            at, length = min(unseen), 0
+            while at in unseen:
+                unseen.remove(at)
+                at, length = order[at], length + 1
+            cycles.append(length)
+        assert len(cycles) == groups
+        assert min(cycles) >= 2
+
+
+def test_shuffles_are_seeded_and_leave_the_random_state() -> None:
+    with assert_leaves_random_state():
+        first = cyclic_shuffles(32, 3, seed=1)
+    assert torch.equal(first, cyclic_shuffles(32, 3, seed=1))
+    assert not torch.equal(first, cyclic_shuffles(32, 3, seed=2))
+
+
+@pytest.mark.parametrize("shuffle_seed", range(3))
+def test_the_seed_of_the_shuffles_hardly_matters(shuffle_seed: int) -> None:
+    a, b = gram(INPUT), gram(INPUT[:, :10])
+    assert_bits(adjusted_mutual_information(a, b, seed=shuffle_seed), adjusted_mutual_information(a, b, seed=99), 0.02)
+
+
+# ---------------------------------------------------------------------------------------------------- the edges
+
+
+def test_gradients() -> None:
+    reference = gram(normal(24, 3, seed=12), Fixed(2.0))
+    samples = normal(24, 3, seed=12) + 0.3 * normal(24, 3, seed=13)
+    for measure in (adjusted_mutual_information, debiased_cka):
+        gradient = assert_finite_gradient(lambda x, of=measure: of(gram(x, Fixed(2.0)), reference), samples)
+        assert float(gradient.abs().max()) > 0
+    assert_finite_gradient(lambda x: effective_rank(gram(x, Fixed(2.0))), samples)
+
+
+def test_a_gradient_beside_one_that_is_not_resolved_is_finite() -> None:
+    constant = torch.full((24, 24), 1 / 24, dtype=torch.float64)
+    for measure in (adjusted_mutual_information, debiased_cka):
+        stack = lambda x: torch.stack([gram(x, Fixed(2.0)), constant])  # noqa: E731
+        assert_finite_gradient(
+            lambda x, of=measure, both=stack: of(gram(x, Fixed(2.0)), both(x)).nan_to_num(0), normal(24, 3, seed=14)
+        )
+
+
+def test_an_approximate_solver_comes_close() -> None:
+    a, b = gram(INPUT), gram(INPUT[:, :10])
+    approximate = adjusted_mutual_information(a, b, solver=Lanczos(vectors=512))
+    assert_bits(approximate, adjusted_mutual_information(a, b), 0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda a: adjusted_mutual_information(a, a, shuffles=1), "shuffles=1: expected 2 or more"),
+        (lambda a: adjusted_mutual_information(a, a, alpha=0), "alpha=0"),
+        (lambda a: adjusted_mutual_information(2 * a, a), "a: the trace is 2"),
+        (lambda a: adjusted_mutual_information(a, normal(24, 3)), r"b: expected a floating-point Gram matrix"),
+        (lambda a: debiased_cka(a[:3, :3], a[:3, :3]), "4 samples or more, got"),
+        (lambda a: debiased_cka(a, a[:5, :5]), r"got \(24, 24\) and \(5, 5\)"),
+        (lambda a: effective_rank(2 * a), "gram: the trace is 2"),
+        (lambda a: cyclic_shuffles(5, 1, groups=3), "groups=3: expected 1 or more, of at least 2 of the 5 samples"),
+    ],
+)
+def test_bad_input(call: Callable[[Tensor], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(gram(normal(24, 3)))
