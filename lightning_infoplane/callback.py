@@ -51,9 +51,9 @@ class MatrixRenyiCallback(Choice, _Callback):
     - ``DPI_XT/{a}-to-{b}``: information about the input lost, I(X;T₁) − I(X;T₂) (bits)
     - ``DPI_TY/{a}-to-{b}``: information about the target lost, I(T₁;Y) − I(T₂;Y) (bits)
     - ``DPI_XT_violations``: gaps of I(X;T) below zero
-    - ``I_error/{layer}``: information about the last error signal, I(δ_K;δ) (bits), with ``error_signals``
+    - ``I_error/{layer}``: information about the last error signal, I(δₖ;δ) (bits), with ``error_signals``
     - ``H_error/{layer}``: entropy of the error signal, H(δ) (bits), with ``error_signals``
-    - ``DPI_error/{a}-to-{b}``: information about the last error signal lost, I(δ_K;δ₂) − I(δ_K;δ₁) (bits), with
+    - ``DPI_error/{a}-to-{b}``: information about the last error lost, I(δₖ;δ₂) − I(δₖ;δ₁) (bits), with
       ``error_signals``
     - ``DPI_error_violations``: backward gaps below zero, with ``error_signals``
     - ``redundancy_synergy/{layer}``: redundancy minus synergy (bits), with ``redundancy``
@@ -61,7 +61,7 @@ class MatrixRenyiCallback(Choice, _Callback):
     - ``total_correlation/{layer}``: total correlation of the feature maps, T*, with ``redundancy``
     - ``H_X``: entropy of the input, H(X) (bits)
     - ``H_Y``: entropy of the target, H(Y) (bits)
-    - ``H_error_last``: entropy of the last error signal, H(δ_K) (bits), with ``error_signals``
+    - ``H_error_last``: entropy of the last error signal, H(δₖ) (bits), with ``error_signals``
     - ``bandwidth/{layer}``: bandwidth, σ (activation units); with ``Outputs(log="all")``
     - ``bandwidth_error/{layer}``: bandwidth of the error signal, σ(δ) (gradient units), with ``error_signals``; with
       ``Outputs(log="all")``

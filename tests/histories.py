@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lightning_infoplane import Row
+from lightning_infoplane.measurement.rows import Pair, Place
 
 NAMES = {
     "two": ["conv1", "conv2"],
@@ -32,13 +33,13 @@ def history(
     rows: list[Row] = []
     for epoch in epochs:
         time = epoch / max(1, *epochs)
-        table: dict[tuple[str, str], float] = {("", "H_X"): 4.2, ("", "log2_n"): 9.0}
+        table: dict[tuple[Place, str], float] = {("", "H_X"): 4.2, ("", "log2_n"): 9.0}
         if targets:
             table["", "H_Y"] = 3.32
-        for place, layer in enumerate(layers):
-            depth = place / max(1, len(layers) - 1)
-            wave = 0.1 * math.sin(3 * epoch + 2 * place)
-            table[layer, "H_T"] = 8.8 if place == 0 and time < 0.5 else 3 + 2 * depth - time
+        for position, layer in enumerate(layers):
+            depth = position / max(1, len(layers) - 1)
+            wave = 0.1 * math.sin(3 * epoch + 2 * position)
+            table[layer, "H_T"] = 8.8 if position == 0 and time < 0.5 else 3 + 2 * depth - time
             table[layer, "I_XT"], table[layer, "I_XT_chance"] = 4 - 2 * depth * time + wave, 1.2 - 0.6 * time
             table[layer, "bandwidth"] = 3.0
             if targets:
@@ -49,15 +50,14 @@ def history(
             if errors and layer != layers[-1]:
                 table[layer, "I_error"] = 2 + depth + 0.2 * time
         for a, b in pairwise(layers):
-            table[f"{a}-to-{b}", "DPI_XT"] = table[a, "I_XT"] - table[b, "I_XT"]
+            table[Pair(a, b), "DPI_XT"] = table[a, "I_XT"] - table[b, "I_XT"]
             if stderr:
-                table[f"{a}-to-{b}", "DPI_XT_stderr"] = 0.03
+                table[Pair(a, b), "DPI_XT_stderr"] = 0.03
             if targets:
-                table[f"{a}-to-{b}", "DPI_YT"] = table[a, "I_TY"] - table[b, "I_TY"]
+                table[Pair(a, b), "DPI_TY"] = table[a, "I_TY"] - table[b, "I_TY"]
             if errors and b != layers[-1]:
-                table[f"{b}-to-{a}", "DPI_error"] = table[b, "I_error"] - table[a, "I_error"]
-        prefix = f"{probe}/" if probe else ""
-        rows += [Row(epoch, 17 * epoch, name, prefix + quantity, value) for (name, quantity), value in table.items()]
+                table[Pair(b, a), "DPI_error"] = table[b, "I_error"] - table[a, "I_error"]
+        rows += [Row(epoch, 17 * epoch, probe, place, quantity, value) for (place, quantity), value in table.items()]
     return rows
 
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lightning_infoplane import MatrixRenyiCallback
+from lightning_infoplane import Estimator, MatrixRenyiCallback, Outputs
 
 CLASSES = 4
 LAYERS = ("conv1", "conv2")
@@ -89,8 +89,19 @@ class TinyData(lp.LightningDataModule):
 
 
 def callback(**options: Any) -> MatrixRenyiCallback:
-    """The callback with a small probe, without pictures, and with an error for every failure."""
-    return MatrixRenyiCallback(**{"probe": 32, "figures": False, "raise_on_error": True} | options)
+    """The callback with a small probe, everything logged, without pictures, and with an error for every failure."""
+    defaults = {"probe": 32, "outputs": Outputs(figures=False, log="all"), "raise_on_error": True}
+    return MatrixRenyiCallback(**defaults | options)
+
+
+def estimator(**options: Any) -> dict[str, Estimator]:
+    """The callback's argument of that name: ``callback(**estimator(alpha=2))``."""
+    return {"estimator": Estimator(**options)}
+
+
+def drawing(**options: Any) -> dict[str, Outputs]:
+    """The callback's outputs with a picture at every measurement: ``callback(**drawing())``."""
+    return {"outputs": Outputs(**{"figures": True, "log": "all"} | options)}
 
 
 def trainer(root: Path, *callbacks: lp.Callback, **options: Any) -> lp.Trainer:
@@ -134,12 +145,12 @@ def events(folder: Path | str | None) -> dict[str, list[tuple[int, float]]]:
 
 def series(measured: MatrixRenyiCallback, layer: str = "conv1", quantity: str = "I_XT") -> list[tuple[int, int, float]]:
     """(epoch, step, value) of one curve of the history."""
-    return [(r.epoch, r.step, r.value) for r in measured.history if (r.layer, r.quantity) == (layer, quantity)]
+    return [(r.epoch, r.step, r.value) for r in measured.history if (r.place, r.quantity) == (layer, quantity)]
 
 
 def moments(measured: MatrixRenyiCallback) -> list[tuple[int, int]]:
     """(epoch, step) of every measurement, repetitions included."""
-    return [(row.epoch, row.step) for row in measured.history if row.quantity.endswith("log2_n")]
+    return [(row.epoch, row.step) for row in measured.history if row.quantity == "log2_n"]
 
 
 @contextmanager

@@ -11,10 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import lightning_infoplane
 from lightning_infoplane import Bandwidth, joint_gram, mutual_information, renyi_entropy
-from lightning_infoplane import bandwidths as bandwidths
-from lightning_infoplane import solvers as solvers
-from lightning_infoplane.entropy import Eigenvalues
 
 EXACT = 1e-9
 FLOAT32_BITS = 2e-4
@@ -93,7 +91,7 @@ def assert_is_a_value(choice: object) -> None:
     assert pickle.loads(pickle.dumps(choice)) == choice
     assert copy.deepcopy(choice) == choice
     assert hash(choice) == hash(copy.deepcopy(choice))
-    names = {**vars(bandwidths), **vars(solvers), "Eigenvalues": Eigenvalues, "torch": torch}
+    names = {name: getattr(lightning_infoplane, name) for name in lightning_infoplane.__all__} | {"torch": torch}
     assert eval(repr(choice), names) == choice
 
 

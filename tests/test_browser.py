@@ -66,7 +66,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = (
         "import runpy, sys, lightning_infoplane as p\n"
         "first = p.MatrixRenyiCallback\n"
-        "p.MatrixRenyiCallback = lambda **given: first(tensorboard_layout=True, tensorboard_subruns=True, **given)\n"
+        "outputs = p.Outputs(tensorboard_layout=True, tensorboard_subruns=True)\n"
+        "p.MatrixRenyiCallback = lambda **given: first(outputs=outputs, **given)\n"
         f"sys.argv = ['digits_cnn.py', '--epochs', '{EPOCHS}', '--root', {str(root)!r}]\n"
         f"runpy.run_path({str(ROOT / 'examples' / 'digits_cnn.py')!r}, run_name='__main__')\n"
     )
@@ -202,8 +203,8 @@ def test_all_layers_share_a_chart_in_the_layout(
     wait_for_words(
         browser,
         "information plane",
-        "I(X;T), information about the input (bits)",
-        "I(T;Y), information about the target (bits)",
+        "information about the input, I(X;T) (bits)",
+        "information about the target, I(T;Y) (bits)",
     )
     time.sleep(1)
     keep("tensorboard_custom_scalars")

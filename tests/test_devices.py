@@ -16,6 +16,7 @@ from lightning_infoplane import (
     Alignment,
     Bandwidth,
     Eigenvalues,
+    Estimator,
     Fixed,
     InformationPlane,
     Lanczos,
@@ -26,18 +27,21 @@ from lightning_infoplane import (
     Solver,
     StandardizedSilverman,
     class_gram,
+    gaussian_gram,
     gram,
 )
-from lightning_infoplane.capture import undisturbed
-from lightning_infoplane.entropy import class_block_spectrum
-from lightning_infoplane.kernels import gaussian_gram
-from lightning_infoplane.precision import spectrum_float
-from lightning_infoplane.spectra import Grams, Settings, _joint
+from lightning_infoplane.estimator.grams import hadamard
+from lightning_infoplane.estimator.precision import spectrum_float
+from lightning_infoplane.estimator.solvers import Estimate, class_block_spectrum
+from lightning_infoplane.measurement.entropies import Grams, entropies
+from lightning_infoplane.measurement.formulas import TX, TY, T, X, Y
+from lightning_infoplane.measurement.ranks import Ranks
+from lightning_infoplane.network.undisturbed import undisturbed
 
 N = 600
 LABELS = torch.arange(N) % 10
 RULES = [MedianDistance(), NearestNeighbors(), Silverman(), StandardizedSilverman(), Alignment(), Fixed(1.0)]
-SOLVERS = [Eigenvalues(), Lanczos(steps=4, probes=8), Leading(rank=5, iterations=2)]
+SOLVERS = [Eigenvalues(), Lanczos(steps=4, vectors=8), Leading(rank=5, iterations=2)]
 
 
 def somewhere(*shape: int) -> Tensor:
@@ -66,15 +70,45 @@ def test_activations_become_gram_matrices_unseen(rule: Bandwidth, channels: int)
 
 
 @pytest.mark.parametrize("alpha", [1.01, 2])
+@pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
+def test_gram_matrices_become_entropies_unseen(solver: Solver, alpha: float) -> None:
+    """Of layers alone, with X, and with classes, whose labels are on the CPU."""
+    stack = somewhere(2, N, N)
+    joint = hadamard(stack, somewhere(N, N))
+    for found in (
+        solver.estimate(stack, alpha),
+        solver.estimate(joint, alpha),
+        solver.with_classes(stack, LABELS, alpha),
+    ):
+        assert found.bits.shape == found.stderr.shape == (2,)
+        assert found.bits.device.type == found.stderr.device.type == "meta"
+
+
+@pytest.mark.parametrize("alpha", [1.01, 2])
 @pytest.mark.parametrize("labels", [LABELS, None], ids=["classes", "continuous targets"])
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
-def test_gram_matrices_become_entropies_unseen(solver: Solver, labels: Tensor | None, alpha: float) -> None:
+def test_all_entropies_of_a_moment_are_looked_at_once_when_they_are_known(
+    solver: Solver, labels: Tensor | None, alpha: float
+) -> None:
+    """Shuffles too. The exchange between processes comes right before that look: what it is given has no numbers."""
     square = somewhere(N, N)
-    grams = Grams(square, labels, square if labels is None else None, {})
-    for term in ("T", "TX", "TY", "TX0", "TY1"):
-        found = _joint(somewhere(2, N, N), grams, term, Settings(alpha, solver=solver))
-        assert found.bits.shape == found.stderr.shape == (2,)
-        assert found.bits.device.type == "meta"
+    layers = {f"layer{k}": somewhere(N, N) for k in range(3)}
+    grams = Grams(square, labels, square if labels is None else None, layers)
+    given: list[Tensor] = []
+    done: list[int] = []
+
+    def exchange(numbers: Tensor) -> Tensor:
+        given.append(numbers)
+        return torch.zeros(numbers.shape, dtype=numbers.dtype)
+
+    terms = [T, TX, TY, TX.shuffled(0), TY.shuffled(1)]
+    own = {term: Estimate(torch.tensor(1.0), torch.tensor(0.0)) for term in (X, Y)}  # known from the time before
+    how = Estimator(alpha, solver=solver)
+    found = entropies(grams, terms, how, Ranks(total=exchange), done.append, own=lambda: own)
+    assert sum(done) == len(layers)  # every layer got there: a failure would have ended the loop
+    assert [numbers.device.type for numbers in given] == ["meta"]
+    assert set(found) == {*terms, X, Y}
+    assert all(found[term].bits.shape == found[term].stderr.shape == (3,) for term in terms)
 
 
 def test_uneven_classes_become_spectra_unseen() -> None:

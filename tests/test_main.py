@@ -1,29 +1,28 @@
 """The ``infoplane`` command: what it writes, and that whatever it cannot read is one line and exit code 2."""
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from histories import history
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from networks import TinyCNN, callback, fit
+from networks import TinyCNN, callback, drawing, fit
 
-from lightning_infoplane import InformationPlane, Row
+from lightning_infoplane import Estimator, History, Outputs, Row
 from lightning_infoplane.__main__ import main
-from lightning_infoplane.runs import read_run
+from lightning_infoplane.measurement.history import Facts
+from lightning_infoplane.measurement.settings import as_data
+from lightning_infoplane.views.runs import read_run
 
 LAYERS = ["conv1", "conv2"]
 
 
 def write(folder: Path, name: str = "infoplane.csv", rows: list[Row] | None = None) -> Path:
     """A run that left its table."""
-    plane = InformationPlane()
-    plane.history = history(LAYERS, errors=False) if rows is None else rows
-    plane.save(folder / name)
+    facts = Facts("0.1.0", as_data(Estimator()), {"": 512}, ("conv1 → conv2",))
+    History(history(LAYERS, errors=False) if rows is None else rows, facts).save(folder / name)
     return folder / name
 
 
@@ -68,17 +67,6 @@ def test_of_two_probes_each_has_a_page(tmp_path: Path) -> None:
     }
 
 
-def test_the_newest_table_counts_and_a_name_is_known(tmp_path: Path) -> None:
-    old, new = write(tmp_path / "old"), write(tmp_path / "new" / "deep", "infoplane-wide.csv")
-    os.utime(old, (0, 0))
-    run = read_run(tmp_path)
-    assert run.source == new
-    assert run.name.endswith("new/deep (wide)")
-    os.utime(new, (0, 0))
-    os.utime(old, (time.time(), time.time()))
-    assert read_run(tmp_path).source == old
-
-
 def test_a_film(tmp_path: Path) -> None:
     write(tmp_path, rows=history(LAYERS, epochs=range(3)))
     assert main(["animate", str(tmp_path), "--out", str(tmp_path / "plane.gif"), "--fps", "5"]) == 0
@@ -112,36 +100,26 @@ def test_checkpoints_are_measured_and_the_table_is_a_run(tmp_path: Path, monkeyp
         "conv1",
         "conv2",
     ]
-    assert main(["measure", *arguments, "--checkpoints", *checkpoints, "--out", str(out), "--chance", "0"]) == 0
-    assert {row.layer for row in read_run(out.parent).rows if row.quantity == "I_XT"} == {"conv1", "conv2"}
+    assert main(["measure", *arguments, "--checkpoints", *checkpoints, "--out", str(out), "--shuffles", "0"]) == 0
+    rows = read_run(out.parent).rows
+    assert {row.place for row in rows if row.quantity == "I_XT"} == {"conv1", "conv2"}
+    assert not any(row.quantity.endswith("_chance") for row in rows)
+    assert rows.facts.n == {"": 24}
+    assert rows.facts.estimator == as_data(Estimator(shuffles=0))
     assert sys.path[0] != ""
 
 
 # ----------------------------------------------------------------------------------------------- TensorBoard's files
 
 
-def test_event_files_are_read_where_there_is_no_table(tmp_path: Path) -> None:
-    measured = callback(figures=True)
-    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path), max_epochs=3)
+@pytest.mark.parametrize("log", ["main", "all"])
+def test_event_files_are_reported_where_there_is_no_table(tmp_path: Path, log: str) -> None:
+    done = fit(tmp_path, callback(**drawing(log=log)), logger=TensorBoardLogger(tmp_path), max_epochs=3)
     (Path(done.log_dir) / "infoplane.csv").unlink()
-    rows = read_run(tmp_path).rows
-    known = {row[:4]: row.value for row in measured.history if row.quantity != "verdict"}
-    found = {row[:4]: row.value for row in rows if row.quantity != "verdict"}
-    assert found.keys() == known.keys()
-    assert all(found[key] == pytest.approx(known[key], rel=1e-6) for key in known)
     assert main(["report", str(tmp_path)]) == 0
-
-
-def test_prefixes_probes_and_sub_runs_are_told_apart(tmp_path: Path) -> None:
-    measured = callback(probe_from=("train", "val"), log_prefix="mine/", tensorboard_subruns=True, probe=32)
-    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
-    (Path(done.log_dir) / "infoplane.csv").unlink()
-    assert len(list(Path(done.log_dir).rglob("*tfevents*"))) > 2
-    rows = read_run(tmp_path).rows
-    assert {row.quantity for row in rows if row.layer == "conv1"} >= {"train/I_XT", "val/I_XT"}
-    assert {row.layer for row in rows if row.quantity == "train/I_XT"} == {
-        row.layer for row in measured.history if row.quantity == "train/I_XT"
-    }
+    text = (Path(done.log_dir) / "infoplane-report.html").read_text()
+    assert "A fixed probe of 32 samples" in text
+    assert "alpha=1.01, bandwidth=MedianDistance(" in text
 
 
 def test_event_files_without_us(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,32 +136,30 @@ def test_broken_event_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     refused(capsys, "report", tmp_path)
 
 
-def test_a_cut_event_file_gives_what_is_whole(tmp_path: Path) -> None:
-    done = fit(tmp_path, callback(figures=True), logger=TensorBoardLogger(tmp_path))
-    (Path(done.log_dir) / "infoplane.csv").unlink()
-    (events,) = Path(done.log_dir).glob("*tfevents*")
-    events.write_bytes(events.read_bytes()[:-100])
-    assert read_run(tmp_path).rows
-
-
 # ---------------------------------------------------------------------------------------------------- what is refused
 
-HEADER = "epoch,step,layer,quantity,value\n"
+COLUMNS = "epoch,step,probe,layer,to,quantity,value\n"
+HEADER = f"# {Facts('0.1.0').to_json()}\n{COLUMNS}"
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "expected a table with the columns epoch, step"),
-        (b"epoch,loss\n1,2\n", "expected a table"),
+        (b"", "expected a line of facts, and a table with the columns epoch, step"),
+        (b"epoch,loss\n1,2\n", "expected a line of facts, and a table"),
+        (COLUMNS.encode(), "expected a line of facts, and a table"),
+        (f"# {{}}\n{COLUMNS}".encode(), "line 1: expected version, estimator, n and chain as JSON, got '{}'"),
+        (f"# {{\n{COLUMNS}".encode(), "line 1: expected version"),
+        (HEADER.replace("layer,to", "to,layer").encode(), "expected a line of facts, and a table"),
         (HEADER.encode(), "holds no measurement yet"),
-        (f"{HEADER}0,0,conv1,I_XT,1.0\n1,17,co".encode(), "line 3"),
-        (f"{HEADER}0,0,conv1,I_XT,1.0\n1,17,conv1,I_XT,1.".encode(), "middle of a line"),
-        (f"{HEADER}0,0,conv1,I_XT,many\n".encode(), "line 2"),
-        (f"{HEADER}0,0,,H_X,1.0\n".encode(), "holds no measurement yet"),
-        (b"\xff\xfe\x00\x01", "expected a table"),
-        (HEADER.encode() + b"0,0,\x00,I_XT,1.0\n0,0,a\n", "line 3"),
-        (f"{HEADER}0,0,{'x' * 200_000},I_XT,1.0\n".encode(), "no table"),
+        (f"{HEADER}0,0,,conv1,,I_XT,1.0\n1,17,,co".encode(), "line 4"),
+        (f"{HEADER}0,0,,conv1,,I_XT,1.0\n1,17,,conv1,,I_XT,1.".encode(), "middle of a line"),
+        (f"{HEADER}0,0,,conv1,,I_XT,many\n".encode(), "line 3"),
+        (f"{HEADER}0,0,,,,H_X,1.0\n".encode(), "holds no measurement yet"),
+        (b"\xff\xfe\x00\x01", "expected a line of facts, and a table"),
+        (HEADER.encode() + b"0,0,,\x00,,I_XT,1.0\n0,0,a\n", "line 4"),
+        (f"{HEADER}0,0,,{'x' * 200_000},,I_XT,1.0\n".encode(), "line 3"),
+        (f"{HEADER}0,0,,conv1,,I_XT,1.0\n0,0,,{'x' * 200_000},,I_XT,1.0\n".encode(), "line 4"),
     ],
 )
 def test_broken_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str) -> None:
@@ -193,9 +169,27 @@ def test_broken_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], conte
     assert [path.name for path in tmp_path.iterdir()] == ["infoplane.csv"]  # nothing half-written beside it
 
 
-def test_a_table_with_part_of_the_quantities_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
-    (tmp_path / "infoplane.csv").write_text(f"{HEADER}0,0,conv1,I_XT,1.0\n1,17,conv1,I_XT,1.5\n")
+def test_a_field_too_long_to_read_is_not_blamed_on_the_line_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "infoplane.csv").write_text(f"{HEADER}0,0,,conv1,,I_XT,1.0\n0,0,,{'x' * 200_000},,I_XT,1.0\n")
+    assert "conv1" not in refused(capsys, "report", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "0,0,,conv1,,I_XT,1.0\n1,17,,conv1,,I_XT,1.5\n",
+        # of one layer only the entropy is known, so nothing says whether it means anything
+        "0,0,,,,log2_n,9.0\n0,0,,conv1,,H_T,3.0\n0,0,,conv1,,I_XT,1.0\n0,0,,conv2,,H_T,3.0\n",
+        "0,0,,,,log2_n,9.0\n0,0,,conv1,,I_XT,1.0\n0,0,,conv1,,of_a_later_version,1.0\n",
+    ],
+    ids=["one quantity", "entropy only", "unknown quantity"],
+)
+def test_a_table_with_part_of_the_quantities_is_drawn_as_far_as_it_goes(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "infoplane.csv").write_text(HEADER + rows)
     assert main(["report", str(tmp_path)]) == 0
+    assert "conv1" in (tmp_path / "infoplane-report.html").read_text()
 
 
 def test_no_such_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,14 +246,14 @@ def test_measure_refuses_what_is_no_checkpoint(tmp_path: Path, capsys: pytest.Ca
     "arguments", [["animate", "x", "--fps", "0"], ["report"], [], ["report", "x", "--format", "doc"]]
 )
 def test_arguments_that_cannot_be_meant(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit, match=r"^2$") as ended:
         main(arguments)
     assert ended.value.code == 2
     assert "usage: infoplane" in capsys.readouterr().err
 
 
 def test_init_must_be_an_object(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(["measure", "--model", "a:b", "--data", "a:b", "--checkpoints", "x", "--init", "5"])
     assert 'expected a JSON object such as {"classes": 10}' in capsys.readouterr().err
 
@@ -287,7 +281,7 @@ def test_as_a_module_a_mistake_is_one_line(tmp_path: Path) -> None:
 
 
 def test_as_a_module_on_event_files_it_says_where_the_report_is_and_nothing_else(tmp_path: Path) -> None:
-    done = fit(tmp_path, callback(figures=True), logger=TensorBoardLogger(tmp_path))
+    done = fit(tmp_path, callback(**drawing()), logger=TensorBoardLogger(tmp_path))
     (Path(done.log_dir) / "infoplane.csv").unlink()
     finished = run("report", tmp_path)
     assert finished.returncode == 0
@@ -295,6 +289,55 @@ def test_as_a_module_on_event_files_it_says_where_the_report_is_and_nothing_else
     assert finished.stderr == ""
     size = Path(finished.stdout.strip()).stat().st_size
     assert 100_000 < size < 3_000_000
+
+
+def loaded(*arguments: object) -> set[str]:
+    """Which packages the command loads, by the one door that a script and ``python -m`` share."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['infoplane', *{[str(argument) for argument in arguments]!r}]\n"
+        "try:\n    runpy.run_module('lightning_infoplane', run_name='__main__')\n"
+        "except SystemExit as ended:\n    assert not ended.code, ended.code\n"
+        "print('loaded', *{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *names = done.stdout.splitlines()[-1].split()
+    assert first == "loaded"
+    return set(names)
+
+
+HEAVY = {"torch", "lightning", "pytorch_lightning", "lightning_fabric", "torchmetrics"}
+
+
+def test_help_loads_neither_torch_nor_lightning_nor_matplotlib() -> None:
+    assert loaded("--help") & (HEAVY | {"matplotlib", "tensorboard", "numpy"}) == set()
+    assert loaded("report", "--help") & (HEAVY | {"matplotlib", "tensorboard", "numpy"}) == set()
+
+
+@pytest.mark.parametrize("form", ["html", "png"])
+def test_a_report_from_a_table_loads_neither_torch_nor_lightning(tmp_path: Path, form: str) -> None:
+    write(tmp_path)
+    names = loaded("report", tmp_path, "--format", form)
+    assert names & (HEAVY | {"tensorboard"}) == set()
+    assert "matplotlib" in names  # the check sees what is loaded
+    assert (tmp_path / f"infoplane-report.{form}").stat().st_size > 20_000
+
+
+def test_a_film_and_a_comparison_load_neither_torch_nor_lightning(tmp_path: Path) -> None:
+    write(tmp_path, rows=history(LAYERS, epochs=range(2)))
+    assert loaded("animate", tmp_path) & HEAVY == set()
+    assert loaded("compare", tmp_path, tmp_path, "--out", tmp_path / "both.png") & HEAVY == set()
+
+
+def test_a_report_from_event_files_loads_neither_torch_nor_lightning(tmp_path: Path) -> None:
+    measured = callback(outputs=Outputs(figures=False))
+    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
+    (Path(done.log_dir) / "infoplane.csv").unlink()
+    names = loaded("report", tmp_path)
+    assert names & HEAVY == set()
+    assert "tensorboard" in names
+    assert (Path(done.log_dir) / "infoplane-report.html").stat().st_size > 20_000
 
 
 def test_the_script_is_declared() -> None:

@@ -137,6 +137,7 @@ class History(Sequence[Row]):
         try:
             for cells in reader:
                 history._rows.append(_row(cells))
+                cells = []
         except (ValueError, csv.Error):
             line = reader.line_num + 1  # after the line of facts
             raise ValueError(f"{path}, line {line}: expected {', '.join(_COLUMNS)}, got {cells}.") from None

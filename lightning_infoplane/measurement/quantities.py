@@ -149,7 +149,7 @@ BANDWIDTH = Quantity(
 )
 I_ERROR = Quantity(
     key="I_error",
-    symbol="I(δ_K;δ)",
+    symbol="I(δₖ;δ)",
     unit="bits",
     name="information about the last error signal",
     meaning="What the layer's error signal, the gradient of the loss with respect to its output, shares with that of "
@@ -177,10 +177,10 @@ H_ERROR = Quantity(
 )
 H_ERROR_LAST = Quantity(
     key="H_error_last",
-    symbol="H(δ_K)",
+    symbol="H(δₖ)",
     unit="bits",
     name="entropy of the last error signal",
-    meaning="What there is to know about the last layer's error signal: I(δ_K;δ) cannot exceed it.",
+    meaning="What there is to know about the last layer's error signal: I(δₖ;δ) cannot exceed it.",
     of=Of.PROBE,
     formula={X: +1},
     subject=Subject.ERROR_SIGNALS,
@@ -188,9 +188,9 @@ H_ERROR_LAST = Quantity(
 )
 DPI_ERROR = Quantity(
     key="DPI_error",
-    symbol="I(δ_K;δ₂) − I(δ_K;δ₁)",
+    symbol="I(δₖ;δ₂) − I(δₖ;δ₁)",
     unit="bits",
-    name="information about the last error signal lost",
+    name="information about the last error lost",
     meaning="What the error signal of the earlier layer has less than that of the later one, from which it is made: "
     "the backward inequality.",
     of=Of.PAIR,

@@ -113,7 +113,7 @@ def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIV
     log2_n = value["", LOG2_N.key]
     judged = {}
     for place, quantity in value:
-        if quantity == entropy:
+        if quantity == entropy and (place, information.key) in value:
             share = value[place, entropy] / log2_n
             told = value[place, information.key]
             chance = value.get((place, information.chance.key), -float("inf"))

@@ -48,7 +48,7 @@ class TensorBoardExtras:
             below = folder / log_key(row.place).replace("/", "_")
             if below not in self._writers:
                 self._writers[below] = SummaryWriter(str(below))
-            self._writers[below].add_scalar(prefix + log_key(row.probe, row.quantity), row.value, step)
+            self._writers[below].add_scalar(log_key(prefix) + log_key(row.probe, row.quantity), row.value, step)
         for writer in self._writers.values():
             writer.flush()
 

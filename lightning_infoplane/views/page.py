@@ -53,8 +53,7 @@ _CAVEATS = (
 _CAPTIONS = {
     Panel.PLANE: "Each layer walks from its hollow mark, the first measurement, to its filled one, the last. To the "
     "left: it forgets about the input. Upwards: the target becomes easier to read.",
-    Panel.CURVES: "One line a layer. Dotted lines of the same colour are the values for shuffled pairs; where a line "
-    "is hatched the layer is saturated and the value means nothing.",
+    Panel.CURVES: "One line a layer; where it is hatched the layer is saturated and the value means nothing.",
     Panel.DEPTH: "From the first layer to the last, pale lines early and dark lines late in training.",
     Panel.GAPS: "Each row is a pair of layers, each column a measurement. Purple: the second layer has less than the "
     "first. Orange: it has more. Outlined: clearly below zero.",
@@ -193,10 +192,10 @@ def _gaps_in_short(last: Sequence[Row]) -> Iterator[str]:
         return
     below = sum(is_below_zero(gap, value.get((place, DPI_XT.error.key), 0.0)) for place, gap in gaps.items())
     pairs = "pair of layers" if len(gaps) == 1 else "pairs of layers"
-    yield (
-        f"<p>Of {len(gaps)} {pairs}, {below} {'has' if below == 1 else 'have'} a gap clearly below zero: there the "
-        f"second layer reads more about the input than the first (smallest gap: {min(gaps.values()):.3f} bits).</p>\n"
-    )
+    told = f"Of {len(gaps)} {pairs}, {below or 'none'} {'has' if below <= 1 else 'have'} a gap clearly below zero"
+    if below:
+        told += ": there the second layer reads more about the input than the first"
+    yield f"<p>{told} (smallest gap: {min(gaps.values()):.3f} {DPI_XT.unit}).</p>\n"
 
 
 def _numbers(series: Series, last: Sequence[Row], probe: str) -> str:
@@ -224,11 +223,19 @@ def _units(columns: Sequence[Quantity]) -> str:
     return ", ".join(f"{quantity.short}: {quantity.unit or 'no unit'}" for quantity in columns)
 
 
+def _caption(picture: Picture) -> str:
+    """How to read it, with what it holds besides."""
+    caption = _CAPTIONS[picture.panel]
+    if picture.panel in (Panel.CURVES, Panel.DEPTH) and picture.quantity.shuffled:
+        caption += " Dotted lines of the same colour are the values for shuffled pairs."
+    return caption
+
+
 def _figures(rows: Sequence[Row], series: Series, probe: str, dpi: int) -> Iterator[str]:
     """Each with a caption, and with a description for those who do not see it."""
     for picture in pictures(rows, probe):
         title = escape(picture.title)
-        caption = _CAPTIONS[picture.panel]
+        caption = _caption(picture)
         described = f"{picture.title}. {len(series.layers)} layers: {', '.join(series.layers)}. {caption}"
         yield (
             f'<figure>\n<figcaption><b>{title}.</b> {caption}</figcaption>\n<div class="scroll">'

@@ -126,20 +126,23 @@ def _history(events: Any) -> History:  # noqa: ANN401
             # Lightning counts epochs from 0 and logs at their end; the history counts finished ones.
             epoch = epochs.get(event.step, -1) + 1 if event.step else 0
             rows.append(Row(epoch, event.step, key.probe, key.place, key.quantity, event.value))
-    rows = max(by_prefix.values(), key=len, default=[])
+    prefix, rows = max(by_prefix.items(), key=lambda item: len(item[1]), default=("", []))
     if not any(row.place for row in rows):
         return History()
-    facts = _facts(events)
+    facts = _facts(events, prefix)
     return History([*rows, *_sizes(rows, facts)], facts)
 
 
-def _facts(events: Any) -> Facts:  # noqa: ANN401
-    """The facts that were logged last; without them, the defaults."""
-    for tag in events.Tags()["tensors"]:
-        if tag.removesuffix("/text_summary").endswith(f"/{FACTS_TAG}"):
-            text = b"".join(events.Tensors(tag)[-1].tensor_proto.string_val).decode("utf-8", errors="replace")
-            return Facts.from_json(text.strip())
-    return Facts(version="")
+def _facts(events: Any, prefix: str) -> Facts:  # noqa: ANN401
+    """The facts that the callback with these keys logged last; without them, the defaults."""
+    tags = [tag for tag in events.Tags()["tensors"] if tag.removesuffix("/text_summary").endswith(f"/{FACTS_TAG}")]
+    stem = f"infoplane-{prefix}/" if prefix else "infoplane/"
+    own = [tag for tag in tags if tag.startswith(stem)]
+    if not own and len(tags) != 1:  # of several callbacks with prefixes of their own nobody can tell
+        return Facts(version="")
+    tag = (own or tags)[0]
+    text = b"".join(events.Tensors(tag)[-1].tensor_proto.string_val).decode("utf-8", errors="replace")
+    return Facts.from_json(text.strip())
 
 
 def _sizes(rows: Sequence[Row], facts: Facts) -> Iterator[Row]:

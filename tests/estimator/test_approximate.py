@@ -21,8 +21,11 @@ from lightning_infoplane import (
     Lanczos,
     Leading,
     MedianDistance,
+    Solver,
+    class_gram,
     feature_map_gram,
     gram,
+    joint_gram,
     mutual_information,
     renyi_entropy,
 )
@@ -62,14 +65,14 @@ def test_the_standard_error_holds_for_one_matrix_over_seeds(alpha: float) -> Non
     assert abs(float(z.mean())) < 0.3
 
 
-def test_lanczos_standard_error_falls_with_the_root_of_the_probes() -> None:
+def test_lanczos_standard_error_falls_with_the_root_of_the_vectors() -> None:
     matrix = gram(normal(300, 5))
-    few, many = (float(Lanczos(probes=probes).estimate(matrix, 1.01).stderr) for probes in (30, 480))
+    few, many = (float(Lanczos(vectors=vectors).estimate(matrix, 1.01).stderr) for vectors in (30, 480))
     assert 2.5 < few / many < 6
 
 
 def test_the_control_variate_saves_the_papers_order() -> None:
-    """Without it, 64 probes at α = 1.01 are off by whole bits."""
+    """Without it, 64 vectors at α = 1.01 are off by whole bits."""
     matrix = gram(normal(300, 5))
     assert float(Lanczos().estimate(matrix, 1.01).stderr) < 0.15
 
@@ -77,7 +80,7 @@ def test_the_control_variate_saves_the_papers_order() -> None:
 @pytest.mark.parametrize("alpha", [0.7, 1, 1.01, 2, 5])
 def test_lanczos_is_exact_where_all_vectors_agree(alpha: float) -> None:
     for n in (5, 64, 1000):
-        bits, stderr = Lanczos(probes=4).estimate(torch.eye(n, dtype=torch.float64) / n, alpha)
+        bits, stderr = Lanczos(vectors=4).estimate(torch.eye(n, dtype=torch.float64) / n, alpha)
         assert_bits(bits, math.log2(n))
         assert 0 < float(stderr) < 1e-10  # rounding is an error too
 
@@ -118,7 +121,7 @@ def test_lanczos_batches_and_repeats() -> None:
 def test_lanczos_serves_the_quantities() -> None:
     a, b = gram(normal(200, 3)), gram(normal(200, 3) + normal(200, 3, seed=1) / 2)
     exact = mutual_information(a, b)
-    assert_bits(mutual_information(a, b, solver=Lanczos(probes=256)), exact, 0.15)
+    assert_bits(mutual_information(a, b, solver=Lanczos(vectors=256)), exact, 0.15)
 
 
 # Leading
@@ -169,7 +172,26 @@ def test_leading_batches_in_float32() -> None:
     assert_bits(bits[1], Leading(10)(batch[1].double(), 1.01), 1e-4)
 
 
+def test_leading_says_how_wide_its_bracket_is() -> None:
+    matrix = gram(normal(50, 5))
+    lower, upper = Leading(4).bounds(matrix, 1.01)
+    bits, width = Leading(4).estimate(matrix, 1.01)
+    assert_bits(bits, upper, 0)
+    assert_bits(width, upper - lower, 0)
+    assert float(width) > 0.1
+
+
 # Both
+
+
+@pytest.mark.parametrize("solver", [Lanczos(vectors=256), Leading(60)], ids=["Lanczos", "Leading"])
+def test_the_joint_with_classes_is_estimated_too(solver: Solver) -> None:
+    batch, labels = gram(normal(2, 60, 3)), torch.arange(60) % 4
+    joint = joint_gram(batch, class_gram(labels))
+    found = solver.with_classes(batch, labels, 1.01)
+    assert_bits(found.bits, solver.estimate(joint, 1.01).bits)
+    assert_bits(found.stderr, solver.estimate(joint, 1.01).stderr)
+    assert bool(((found.bits - renyi_entropy(joint)).abs() <= 3 * found.stderr + 1e-9).all())
 
 
 def test_random_numbers_are_left_alone() -> None:
@@ -178,7 +200,7 @@ def test_random_numbers_are_left_alone() -> None:
         Leading(3).bounds(equicorrelated(20, 0.5), 1.01)
 
 
-@pytest.mark.parametrize("solver", [Lanczos(), Lanczos(steps=5, probes=9, seed=3), Leading(4), Leading(4, 2, 1)])
+@pytest.mark.parametrize("solver", [Lanczos(), Lanczos(steps=5, vectors=9, seed=3), Leading(4), Leading(4, 2, 1)])
 def test_solvers_are_values(solver: Lanczos | Leading) -> None:
     assert_is_a_value(solver)
     with pytest.raises(AttributeError, match="cannot assign to field 'seed'"):
@@ -199,8 +221,14 @@ def test_degenerate_matrices(solver: Lanczos | Leading) -> None:
 
 
 BAD: list[tuple[Callable[[], object], str]] = [
-    (lambda: Lanczos(steps=0), r"Lanczos\(steps=0, probes=64, seed=0\): expected steps >= 1, and probes >= 3"),
-    (lambda: Lanczos(probes=2), r"Lanczos\(steps=24, probes=2, seed=0\): expected steps >= 1, and probes >= 3"),
+    (
+        lambda: Lanczos(steps=0),
+        r"Lanczos\(steps=0, vectors=64, seed=0\): expected steps >= 1, and vectors >= 3 for a standard error",
+    ),
+    (
+        lambda: Lanczos(vectors=2),
+        r"Lanczos\(steps=24, vectors=2, seed=0\): expected steps >= 1, and vectors >= 3 for a standard error",
+    ),
     (lambda: Leading(rank=0), r"Leading\(rank=0, iterations=8, seed=0\): expected rank >= 1 and iterations >= 1"),
     (lambda: Leading(2, iterations=0), r"Leading\(rank=2, iterations=0, seed=0\): expected rank >= 1"),
     (

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import FrozenInstanceError
+from typing import Any
 
 import numpy as np
 import oracle
@@ -16,6 +17,7 @@ from properties import (
     normal,
 )
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lightning_infoplane import (
     Alignment,
@@ -30,7 +32,7 @@ from lightning_infoplane import (
     gram,
     renyi_entropy,
 )
-from lightning_infoplane import distances as distances_room
+from lightning_infoplane.estimator.distances import median_distances
 
 FOLLOWING = [MedianDistance(), NearestNeighbors(), StandardizedSilverman(), Alignment()]
 RULES: list[Bandwidth] = [*FOLLOWING, Silverman(), Fixed(2.0)]
@@ -152,34 +154,19 @@ def test_median_distance_times_the_root_of_the_live_maps() -> None:
     assert_bits(MedianDistance()(four), torch.tensor([2.0, 20.0, 0.0, 2.0]).double() * 3**0.5)
 
 
-@pytest.mark.parametrize("times", [2, 3, 5])
-def test_repeated_samples_do_not_move_the_median(times: int) -> None:
-    maps = normal(12, 2, 3)
-    torch.testing.assert_close(MedianDistance()(maps.repeat(times, 1, 1)), MedianDistance()(maps))
-
-
 def many_maps(n: int = 600, channels: int = 8) -> Tensor:
     """More than the median looks at pair by pair."""
     return normal(n, channels, 4, dtype=torch.float32)
 
 
-@pytest.mark.parametrize(("n", "channels"), [(75, 64), (130, 32), (300, 4), (513, 4), (600, 8), (1500, 2)])
-def test_the_median_between_groups_is_close_to_that_of_all_pairs_and_always_the_same(n: int, channels: int) -> None:
+@pytest.mark.parametrize(("n", "channels"), [(40, 3), (600, 8)])
+def test_the_median_is_that_of_all_pairs_only_where_they_are_few_or_asked_for(n: int, channels: int) -> None:
     maps = many_maps(n, channels)
-    some, whole = MedianDistance()(maps), MedianDistance(samples=n)(maps)
-    assert torch.equal(some, MedianDistance()(maps))
-    assert not torch.equal(some, whole)
-    torch.testing.assert_close(some, whole, rtol=0.12, atol=0)  # of a single map: four standard errors
-    assert float((some / whole - 1).square().mean().sqrt()) < 0.03
-
-
-@pytest.mark.parametrize("n", [181, 182, 512])
-def test_saturated_maps_have_the_distances_between_their_values_not_those_of_their_last_digits(n: int) -> None:
-    """Eight maps of ±1 with rounding about it: at n = 182 the median turns from all pairs to groups."""
-    signs = torch.where(normal(n, 8, 1, seed=2) > 0, 1.0, -1.0).float()
-    maps = signs * (1 - 2e-5 * normal(n, 8, 1, seed=3).abs().float())
-    sigma = MedianDistance()(maps) / 8**0.5
-    torch.testing.assert_close(sigma, torch.full((8,), 2.0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(MedianDistance()(maps), channels**0.5 * median_distances(maps))
+    asked = MedianDistance(samples=n)(maps)
+    torch.testing.assert_close(asked, channels**0.5 * median_distances(maps, every_pair=True))
+    assert torch.equal(asked, MedianDistance()(maps)) == (n == 40)
+    assert torch.equal(asked, MedianDistance(samples=n + 1)(maps))
 
 
 def test_probabilities_of_a_sure_network_are_measured() -> None:
@@ -191,49 +178,21 @@ def test_probabilities_of_a_sure_network_are_measured() -> None:
     assert_bits(bits, all_pairs, 0.3)
 
 
-@pytest.mark.parametrize("n", range(65, 700, 7))
-def test_groups_have_as_many_pairs_as_is_said(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at: list[int] = []
-    original = distances_room._median_of_positive
-    monkeypatch.setattr(
-        distances_room, "_median_of_positive", lambda values: looked_at.append(values.shape[-1]) or original(values)
-    )
-    MedianDistance()(normal(n, 2**18 // n**2 + 1, 1))
-    assert looked_at[0] >= 1024
-
-
 def test_the_median_of_a_part_of_the_samples_is_that_of_all_its_pairs() -> None:
     part = MedianDistance(samples=40)(many_maps())
     chosen = many_maps()[torch.randperm(600, generator=torch.Generator().manual_seed(600))[:40]]
     torch.testing.assert_close(part, MedianDistance()(chosen))
 
 
-def test_a_map_that_differs_for_a_single_sample_is_not_dead() -> None:
+def test_a_map_that_differs_for_a_single_sample_counts_among_the_live_ones() -> None:
     maps = many_maps()
     maps[:, 3] = 0
-    assert float(MedianDistance()(maps)[3]) == 0
-    for sample in (0, 1, 299, 599):
-        once = maps.clone()
-        once[sample, 3] = 5
-        assert_bits(MedianDistance()(once)[3], 8**0.5 * 5 * 4**0.5, FLOAT32_BITS)  # √C times the only distance there is
-
-
-def test_the_median_between_groups_ignores_where_the_data_lie_and_follows_their_scale() -> None:
-    maps = many_maps()
+    dead = MedianDistance()(maps)
+    assert float(dead[3]) == 0
+    maps[299, 3] = 5
     sigma = MedianDistance()(maps)
-    torch.testing.assert_close(MedianDistance()(maps + 100), sigma, rtol=1e-4, atol=0)
-    torch.testing.assert_close(MedianDistance()(3 * maps), 3 * sigma)
-
-
-def test_the_median_between_groups_of_several_networks_at_once() -> None:
-    maps = torch.stack([many_maps(), 2 * many_maps() + 1])
-    torch.testing.assert_close(MedianDistance()(maps), torch.stack([MedianDistance()(each) for each in maps]))
-
-
-def test_the_median_between_groups_in_slices_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = MedianDistance()(many_maps())
-    monkeypatch.setattr("lightning_infoplane.precision._SLICE_BYTES", {"cpu": 4 * 600 * 4 * 3})  # three at a time
-    torch.testing.assert_close(MedianDistance()(many_maps()), whole)
+    assert_bits(sigma[3], 8**0.5 * 5 * 4**0.5, FLOAT32_BITS)  # √C times the only distance there is
+    torch.testing.assert_close(sigma[:3], (8 / 7) ** 0.5 * dead[:3])
 
 
 def test_median_and_channel_order() -> None:
@@ -257,11 +216,33 @@ def test_nearest_neighbours_do_not_count_copies() -> None:
     assert_bits(renyi_entropy(gram(two_values.squeeze(-1), NearestNeighbors())), expected, FLOAT32_BITS)
 
 
-def test_nearest_neighbours_in_slices_of_maps(monkeypatch: pytest.MonkeyPatch) -> None:
-    maps = normal(30, 7, 2)
-    whole = NearestNeighbors(k=3)(maps)
-    monkeypatch.setattr("lightning_infoplane.bandwidths._MAX_DISTANCES", 300)
-    torch.testing.assert_close(NearestNeighbors(k=3)(maps), whole)
+class Largest(TorchFunctionMode):
+    """Notes the size of the largest tensor that is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+def test_nearest_neighbours_in_slices_of_maps() -> None:
+    """The distances of all maps are never held at once; one map after another gives the same."""
+    maps = normal(1500, 7, 2, dtype=torch.float32)
+    with Largest() as largest:
+        sigma = NearestNeighbors(k=3)(maps)
+    assert largest.numbers <= 2**23 < 7 * 1500**2
+    torch.testing.assert_close(sigma, torch.cat([NearestNeighbors(k=3)(maps[:, [c]]) for c in range(7)]))
+
+
+def test_nearest_neighbours_in_maps_that_are_larger_than_a_slice() -> None:
+    """They come one at a time."""
+    points = torch.arange(3000, dtype=torch.float64).reshape(-1, 1, 1)
+    assert_bits(NearestNeighbors(k=1)(torch.cat([points, 7 * points], 1)), [1.0, 7.0])
 
 
 def test_silverman_looks_at_sizes_alone() -> None:

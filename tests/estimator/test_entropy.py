@@ -1,6 +1,5 @@
-"""Gram matrices to bits: closed forms, properties, traps, gradients, and sentences for bad input."""
+"""The matrix-based Rényi entropy: exact values, properties, gradients, and sentences for bad input."""
 
-import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from properties import (
     assert_bits,
     assert_bounded_by_log_n,
     assert_finite_gradient,
-    assert_is_a_value,
     assert_joint_exceeds_marginals,
     assert_leaves_random_state,
     assert_not_increasing_in_alpha,
@@ -30,6 +28,7 @@ from torch import Tensor
 from lightning_infoplane import (
     Eigenvalues,
     Fixed,
+    Leading,
     MedianDistance,
     Silverman,
     class_gram,
@@ -38,7 +37,6 @@ from lightning_infoplane import (
     joint_gram,
     renyi_entropy,
 )
-from lightning_infoplane.entropy import class_block_spectrum, spectral_entropy
 
 ORDERS = [0.5, 0.9, 0.99, 1, 1.001, 1.01, 1.1, 1.5, 2, 2.5, 3, 4, 5, 20, math.inf]
 BOTH = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, EXACT), (torch.float32, FLOAT32_BITS)])
@@ -158,31 +156,6 @@ def test_entropy_does_not_increase_in_alpha(n: int, sigma: float) -> None:
     assert_not_increasing_in_alpha(gram(normal(n, 3), Fixed(sigma)))
 
 
-@pytest.mark.parametrize("alpha", [2, 3, 4])
-def test_closed_forms_are_the_spectrums(alpha: int) -> None:
-    """Chosen without being asked, for an integer and for the float that equals it; continuous around it."""
-    matrix = gram(normal(40, 3))
-    by_spectrum = spectral_entropy(torch.linalg.eigvalsh(matrix), alpha)
-    assert_bits(renyi_entropy(matrix, alpha), by_spectrum)
-    assert_bits(renyi_entropy(matrix, float(alpha)), by_spectrum)
-    assert_bits(renyi_entropy(matrix, alpha + 1e-7), by_spectrum, 1e-5)
-
-
-@pytest.mark.parametrize("alpha", [2, 3, 4])
-def test_closed_forms_need_no_spectrum(alpha: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    matrix = gram(normal(20, 3))
-    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda _: pytest.fail("a spectrum was computed"))
-    renyi_entropy(matrix, alpha)
-
-
-def test_closed_forms_do_not_assume_a_constant_diagonal() -> None:
-    """Dividing by n² instead of the trace is right for kernels with k(x, x) = 1 only."""
-    samples = normal(20, 30)
-    linear = joint_gram(samples @ samples.mT)
-    for alpha in (2, 3, 4):
-        assert_bits(renyi_entropy(linear, alpha), oracle.entropy(linear.numpy(), alpha))
-
-
 # Against the literal transcription
 
 
@@ -253,38 +226,6 @@ def test_leading_axes_are_batches(alpha: float) -> None:
 # Numeric traps
 
 
-@pytest.mark.parametrize(("copies", "dtype"), [(400, torch.float64), (60, torch.float32)])
-def test_products_of_many_matrices_do_not_underflow(copies: int, dtype: torch.dtype) -> None:
-    """n^-L is zero at 120 factors of n = 512 in float64, at 17 in float32."""
-    factor = equicorrelated(512, 0.999).to(dtype)
-    expected = equicorrelated(512, 0.999**copies)
-    assert_bits(renyi_entropy(joint_gram(*[factor] * copies)), renyi_entropy(expected), 1e-3)
-
-
-def test_eigenvalues_that_rounding_made_negative_are_zeros() -> None:
-    """abs() instead costs 2e-4 bits: the label matrix of 1,024 samples and 10 classes in float32."""
-    labels = torch.arange(1024) % 10
-    counts = labels.bincount().double() / 1024
-    single = class_gram(labels).float()
-    assert float(torch.linalg.eigvalsh(single).min()) < 0
-    expected = oracle.spectrum_entropy(counts.numpy(), 1.01)
-    for solver in (Eigenvalues(), Eigenvalues(dtype=torch.float32)):
-        assert_bits(renyi_entropy(single, solver=solver), expected, 2e-5)
-
-
-@pytest.mark.parametrize("alpha", [0.5, 0.9, 1, 1.01, 1.5, 2, 2.5, math.inf])
-def test_exact_zeros_in_the_spectrum_contribute_nothing(alpha: float) -> None:
-    spectrum = torch.tensor([0.5, 0.5, 0.0, 0.0], dtype=torch.float64)
-    assert_bits(spectral_entropy(spectrum, alpha), 1.0)
-    assert_bits(spectral_entropy(spectrum - torch.tensor([0, 0, 0, 1e-17]), alpha), 1.0)
-
-
-def test_a_float32_spectrum_of_a_float64_matrix_is_judged_as_float32() -> None:
-    """Rank one: its float32 eigenvalues are negative by more than a float64 matrix may have."""
-    rank_one = torch.full((300, 300), 1 / 300, dtype=torch.float64)
-    assert_bits(renyi_entropy(rank_one, solver=Eigenvalues(dtype=torch.float32)), 0.0, 1e-3)
-
-
 def test_a_constant_variable_has_no_negative_zero() -> None:
     for alpha in ORDERS[3:]:
         assert math.copysign(1, float(renyi_entropy(torch.ones(1, 1), alpha))) == 1
@@ -296,50 +237,7 @@ def test_random_numbers_and_input_are_left_alone() -> None:
     with assert_leaves_random_state():
         for alpha in ORDERS:
             renyi_entropy(matrix, alpha)
-        class_block_spectrum(matrix, torch.arange(20) % 3)
     assert torch.equal(matrix, before)
-
-
-# The class kernel's blocks
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        [0, 1, 2] * 8,
-        [0] * 20 + [1] * 3 + [2],
-        list(range(24)),
-        [7] * 24,
-        [-5, 1000] * 12,
-        list(range(12)) + [99] * 12,
-        [True] * 5 + [False] * 19,
-    ],
-    ids=["balanced", "unbalanced", "singletons", "one class", "any integers", "a large one and singletons", "boolean"],
-)
-def test_class_blocks_have_the_spectrum_of_the_joint(labels: list[int]) -> None:
-    target = torch.tensor(labels)
-    linear = joint_gram(normal(24, 40) @ normal(24, 40).mT)
-    for matrix in (gram(normal(24, 3)), gram(normal(24, 3, dtype=torch.float32)), linear):
-        blocks = class_block_spectrum(matrix, target).sort(descending=True).values
-        whole = torch.linalg.eigvalsh(joint_gram(matrix.double(), class_gram(target))).flip(-1)
-        tolerance = 1e-6 if matrix.dtype == torch.float32 else 1e-12
-        assert_bits(blocks[:24], whole, tolerance)
-        assert_bits(blocks[24:], torch.zeros(len(blocks) - 24), 1e-12)
-        assert_bits(blocks.sum(), 1.0, tolerance)
-        exact = Eigenvalues().with_classes(matrix, target, 1.01)
-        assert_bits(exact.bits, renyi_entropy(joint_gram(matrix.double(), class_gram(target))), max(tolerance, EXACT))
-        assert float(exact.stderr) == 0
-
-
-def test_class_blocks_of_a_batch() -> None:
-    batch, labels = gram(normal(3, 12, 2)), torch.arange(12) % 5
-    assert_bits(class_block_spectrum(batch, labels)[1], class_block_spectrum(batch[1], labels))
-
-
-def test_one_large_class_among_singletons_does_not_pad_them() -> None:
-    """Padding 700 singletons to a class of 1,400 would take 11 GB."""
-    labels = torch.cat([torch.zeros(1400), torch.arange(1, 701)]).long()
-    assert class_block_spectrum(equicorrelated(2100, 0.5), labels).shape == (2100,)
 
 
 # Gradients
@@ -363,12 +261,6 @@ def test_gradients_are_finite_where_eigenvalues_meet(alpha: float, dtype: torch.
     for samples in (duplicated, corners, constant):
         assert_finite_gradient(lambda x: renyi_entropy(gram(x, Fixed(1.0)), alpha), samples)
         assert_finite_gradient(lambda x: renyi_entropy(gram(x), alpha), samples)
-
-
-@pytest.mark.parametrize("alpha", [1, 1.01, 2.5, math.inf])
-def test_gradients_are_finite_at_exact_zeros(alpha: float) -> None:
-    spectrum = torch.tensor([0.5, 0.5, 0.0, 0.0], dtype=torch.float64)
-    assert_finite_gradient(functools.partial(spectral_entropy, alpha=alpha), spectrum)
 
 
 def test_entropy_can_be_trained_away() -> None:
@@ -421,20 +313,6 @@ BAD_INPUT: list[tuple[Callable[[], object], str]] = [
         )
         for alpha in (1, 1.01, 2, 2.5, 3, 4, math.inf)
     ],
-    (lambda: joint_gram(), r"joint_gram\(\) takes one Gram matrix or more, got none"),
-    (lambda: joint_gram(EYE, torch.eye(4)), r"over the same samples, got shapes \(3, 3\), \(4, 4\)"),
-    (
-        lambda: joint_gram(torch.zeros(3, 4)),
-        r"Gram matrices \(\.\.\., n, n\) over the same samples, got shapes \(3, 4\)",
-    ),
-    (
-        lambda: class_block_spectrum(EYE, torch.tensor([0, 1])),
-        r"labels: expected 3 integer classes, one a sample of the Gram matrix, got \(2,\) of torch\.int64",
-    ),
-    (
-        lambda: class_block_spectrum(EYE, torch.zeros(3)),
-        r"labels: expected 3 integer classes.*got \(3,\) of torch\.float32\. .* call joint_gram\(a, gram\(targets\)\)",
-    ),
 ]
 
 
@@ -461,8 +339,32 @@ def test_an_order_well_below_one_warns_of_rounding() -> None:
         renyi_entropy(EYE, 0.5)
 
 
-@pytest.mark.parametrize("solver", [Eigenvalues(), Eigenvalues(dtype=torch.float32)])
-def test_solvers_are_values(solver: Eigenvalues) -> None:
-    assert_is_a_value(solver)
-    with pytest.raises(AttributeError, match="cannot assign to field 'dtype'"):
-        solver.dtype = None  # type: ignore[misc]
+@pytest.mark.parametrize("alpha", [1, 1.01, 2, 2.5, 3, 4, math.inf])
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-4), (torch.float64, 1e-8)])
+def test_an_eigenvalue_that_rounding_made_negative_is_no_error_and_one_below_is(
+    dtype: torch.dtype, rounding: float, alpha: float
+) -> None:
+    """Also where the order has a closed form and nobody computes a spectrum."""
+
+    def matrix(least: float) -> Tensor:
+        return with_spectrum(torch.tensor([0.6, 0.4 - least, least], dtype=torch.float64)).to(dtype)
+
+    plug_in = oracle.spectrum_entropy(np.array([0.6, 0.4]), alpha)
+    assert_bits(renyi_entropy(matrix(-rounding / 2), alpha), plug_in, 10 * rounding)
+    with pytest.raises(ValueError, match=r"has an eigenvalue of -.*: its kernel is not positive semi-definite"):
+        renyi_entropy(matrix(-2 * rounding), alpha)
+
+
+def test_one_matrix_of_a_batch_that_is_none_is_found() -> None:
+    batch = torch.stack([torch.eye(6, dtype=torch.float64) / 6, indefinite()])
+    for alpha in (1.01, 2):
+        with pytest.raises(ValueError, match=r"an eigenvalue of -0\.667"):
+            renyi_entropy(batch, alpha)
+
+
+def test_the_entropy_is_computed_by_the_solver_that_is_given() -> None:
+    matrix = gram(normal(30, 3))
+    assert renyi_entropy(matrix).dtype == torch.float64
+    assert renyi_entropy(matrix, solver=Eigenvalues(dtype=torch.float32)).dtype == torch.float32
+    assert_bits(renyi_entropy(matrix, solver=Leading(rank=30)), renyi_entropy(matrix))
+    assert float(renyi_entropy(matrix, solver=Leading(rank=1))) > float(renyi_entropy(matrix))

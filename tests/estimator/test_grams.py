@@ -1,5 +1,6 @@
-"""Samples to Gram matrices: the fused product, shapes, dead maps, and the float32 traps."""
+"""Samples to Gram matrices: the fused product, the joint of several, shapes, dead maps, and the float32 traps."""
 
+import math
 import resource
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from properties import (
     assert_is_gram,
     assert_leaves_random_state,
     assert_same_gram,
+    equicorrelated,
     normal,
 )
 from torch import Tensor
@@ -32,6 +34,8 @@ from lightning_infoplane import (
     map_grams,
     renyi_entropy,
 )
+from lightning_infoplane.estimator.grams import as_maps, as_variables, hadamard, normalize_trace
+from lightning_infoplane.estimator.precision import map_slices
 
 SHAPES = st.tuples(st.integers(2, 12), st.integers(1, 6), st.integers(1, 5))
 
@@ -102,11 +106,78 @@ def test_memory_stays_at_n_squared() -> None:
     assert matrix.shape == (1300, 1300)
 
 
-def test_slices_of_maps_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = normal(20, 7, 3)
-    whole = feature_map_gram(layer)
-    monkeypatch.setattr("lightning_infoplane.precision._SLICE_BYTES", {"cpu": 4 * 20 * 3 * 2})  # two maps at a time
-    assert_same_gram(feature_map_gram(layer), whole)
+def test_slices_of_maps_add_up() -> None:
+    """A layer too large for the cache is worked on two maps at a time, and is the product of its maps all the same."""
+    layer = normal(20, 7, 20_000)
+    assert len(list(map_slices(layer))) == 4
+    rule = MedianDistance(scale=3)  # so many features: distances are nearly alike, and a wide kernel tells them apart
+    assert_same_gram(feature_map_gram(layer, rule), joint_gram(*map_grams(layer, rule)))
+    assert_same_gram(gaussian_gram(layer, rule(layer)), gaussian_gram(layer.flip(1), rule(layer).flip(0)))
+
+
+# The joint of several variables
+
+
+@pytest.mark.parametrize(("copies", "dtype"), [(400, torch.float64), (60, torch.float32)])
+def test_products_of_many_matrices_do_not_underflow(copies: int, dtype: torch.dtype) -> None:
+    """n^-L is zero at 120 factors of n = 512 in float64, at 17 in float32."""
+    factor = equicorrelated(512, 0.999).to(dtype)
+    expected = equicorrelated(512, 0.999**copies)
+    assert_bits(renyi_entropy(joint_gram(*[factor] * copies)), renyi_entropy(expected), 1e-3)
+
+
+def test_the_joint_of_one_matrix_is_the_matrix_with_trace_one() -> None:
+    samples = normal(8, 20)
+    linear = samples @ samples.mT
+    assert_same_gram(joint_gram(linear), linear / linear.trace())
+    assert_same_gram(normalize_trace(linear), linear / linear.trace())
+    batch = torch.stack([linear, 3 * linear.flip(0, 1)])
+    assert_bits(normalize_trace(batch).diagonal(dim1=-2, dim2=-1).sum(-1), torch.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_hadamard_is_the_joint_of_two_known_to_be_fit(dtype: torch.dtype) -> None:
+    """Of batches, of mixed precision and of a class kernel of truth values too; what it is given is left alone."""
+    samples = normal(10, 30, dtype=dtype)
+    linear = joint_gram(samples @ samples.mT)
+    batch, same = gram(normal(3, 10, 2, dtype=dtype)), torch.arange(10) % 3
+    before = linear.clone(), batch.clone()
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+    assert_same_gram(hadamard(batch, linear), joint_gram(batch, linear), tolerance)
+    assert_same_gram(hadamard(linear, batch.double()), joint_gram(linear, batch.double()), tolerance)
+    classes = same.unsqueeze(-1) == same
+    assert_same_gram(hadamard(batch, classes), joint_gram(batch, class_gram(same)), tolerance)
+    assert torch.equal(linear, before[0])
+    assert torch.equal(batch, before[1])
+
+
+@pytest.mark.parametrize(
+    ("shape", "maps"),
+    [((6,), (6, 1, 1)), ((6, 4), (6, 1, 4)), ((6, 3, 5), (6, 3, 5)), ((6, 3, 2, 4), (6, 3, 8)), ((6, 0), (6, 1, 0))],
+    ids=["numbers", "vectors", "conv1d", "conv2d", "nothing"],
+)
+def test_numbers_and_vectors_are_one_variable_and_feature_maps_are_many(
+    shape: tuple[int, ...], maps: tuple[int, int, int]
+) -> None:
+    values = torch.arange(float(math.prod(shape))).reshape(shape)
+    variables = as_variables(values.requires_grad_())
+    assert variables.shape == maps
+    assert not variables.requires_grad
+    assert torch.equal(variables.flatten(), values.detach().flatten())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.uint8, torch.bool])
+def test_variables_are_in_a_precision_that_distances_bear(dtype: torch.dtype) -> None:
+    assert as_variables(torch.ones(4, 3, 2, dtype=dtype)).dtype == torch.float32
+    assert as_variables(torch.ones(4, 3, 2, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_without_spatial_axes_each_column_is_a_map_or_all_are_one_variable() -> None:
+    """What `feature_map_gram` is asked for on purpose, a measurement takes for a vector."""
+    layer = normal(6, 4)
+    assert torch.equal(as_maps(layer), layer.unsqueeze(-1))
+    assert_same_gram(gaussian_gram(as_variables(layer), MedianDistance()(as_variables(layer))), gram(layer))
+    assert_same_gram(gaussian_gram(as_maps(layer), MedianDistance()(as_maps(layer))), feature_map_gram(layer))
 
 
 # Invariances
@@ -248,6 +319,12 @@ BAD_INPUT: list[tuple[Callable[[], Tensor], str]] = [
         r"integer classes, got torch\.float32\. Convert them with labels\.long\(\), or .* gram\(labels\.unsqueeze",
     ),
     (lambda: class_gram(torch.tensor(3)), r"labels of shape \(\.\.\., n\), got a single number"),
+    (lambda: joint_gram(), r"joint_gram\(\) takes one Gram matrix or more, got none"),
+    (lambda: joint_gram(torch.eye(3) / 3, torch.eye(4)), r"over the same samples, got shapes \(3, 3\), \(4, 4\)"),
+    (
+        lambda: joint_gram(torch.zeros(3, 4)),
+        r"Gram matrices \(\.\.\., n, n\) over the same samples, got shapes \(3, 4\)",
+    ),
 ]
 
 

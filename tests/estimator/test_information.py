@@ -34,6 +34,7 @@ from lightning_infoplane import (
     renyi_entropy,
     total_correlation,
 )
+from lightning_infoplane.estimator.information import p_value, shared_bits
 
 A, B = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
 AND = {1: (0.311278, 0.811278), 1.01: (0.310515, 0.809649)}  # I(X;A) and I(X;A,B)
@@ -140,6 +141,12 @@ def test_quantities_are_the_signed_sums_they_say(alpha: float) -> None:
     assert_bits(o_information(*grams, alpha=alpha), o)
 
 
+def test_shared_bits_are_those_of_entropies_already_known() -> None:
+    a, batch = gram(normal(10, 2)), gram(normal(3, 10, 2, seed=1))
+    known = renyi_entropy(a), renyi_entropy(batch), renyi_entropy(joint_gram(a, batch))
+    assert_bits(shared_bits(*known), mutual_information(a, batch), 0)
+
+
 @pytest.mark.parametrize("alpha", [1, 1.01, 2, 2.5])
 def test_chain_rule_and_two_variables(alpha: float) -> None:
     a, b, c, d = four_variables()
@@ -225,6 +232,21 @@ def test_p_values_are_uniform_under_independence() -> None:
 def test_p_values_are_small_under_dependence() -> None:
     values = p_values(2.0, count=20)
     assert bool((values <= 0.05).all())
+
+
+def test_a_p_value_counts_what_chance_gives_as_much_and_the_value_itself() -> None:
+    null = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64)
+    for value, expected in ((4.0, 1 / 5), (2.5, 2 / 5), (2.0, 3 / 5), (0.0, 1.0), (-1.0, 1.0)):
+        assert_bits(p_value(torch.tensor(value, dtype=torch.float64), null), expected)
+    columns = torch.stack([null, null + 2], 1)  # one a layer
+    assert_bits(p_value(torch.tensor([2.5, 2.5], dtype=torch.float64), columns), [2 / 5, 4 / 5])
+
+
+def test_a_p_value_takes_what_differs_by_rounding_for_the_same() -> None:
+    value, null = torch.tensor(1.0, dtype=torch.float64), torch.tensor([1 - 1e-12, 1 - 1e-6], dtype=torch.float64)
+    assert_bits(p_value(value, null), 2 / 3)
+    assert_bits(p_value(value, null, rounding=1e-5), 1.0)
+    assert_bits(p_value(value, null, rounding=0.0), 1 / 3)
 
 
 def test_a_shuffle_that_changes_nothing_counts_against() -> None:

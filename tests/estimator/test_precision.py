@@ -21,7 +21,17 @@ from lightning_infoplane import (
     mutual_information,
     renyi_entropy,
 )
-from lightning_infoplane.precision import full_float32, seeded_part, symmetric_product, upcast
+from lightning_infoplane.estimator.precision import (
+    for_spectra,
+    full_float32,
+    map_slices,
+    seeded_order,
+    seeded_part,
+    spectrum_float,
+    symmetric_product,
+    upcast,
+    widest_float,
+)
 
 CPU = torch.device("cpu")
 
@@ -166,6 +176,52 @@ def test_a_seeded_part_is_the_same_every_time() -> None:
     assert torch.equal(part, seeded_part(100, 30, CPU))
     assert len(part.unique()) == 30
     assert int(part.max()) < 100
+
+
+def test_a_seeded_part_is_the_beginning_of_a_seeded_order_in_the_order_of_the_samples() -> None:
+    with assert_leaves_random_state():
+        order = seeded_order(100, CPU)
+    torch.manual_seed(1)
+    assert torch.equal(order, seeded_order(100, CPU))
+    assert torch.equal(order.sort().values, torch.arange(100))
+    assert not torch.equal(order, torch.arange(100))
+    assert torch.equal(seeded_part(100, 30, CPU), order[:30].sort().values)
+
+
+@pytest.mark.parametrize(
+    ("shape", "slices"),
+    [((20, 7, 3), 1), ((20, 7, 20_000), 4), ((20, 7, 200_000), 7), ((2, 10, 7, 20_000), 4), ((20, 1, 200_000), 1)],
+    ids=["small", "two at a time", "one is too large", "two networks", "one map"],
+)
+def test_slices_hold_every_map_once_and_stay_in_the_cache(shape: tuple[int, ...], slices: int) -> None:
+    """Four megabytes of float32 on a CPU, except where a single map is larger."""
+    maps = torch.empty(1).expand(shape)  # no memory for numbers that nobody asks for
+    found = list(map_slices(maps))
+    assert len(found) == slices
+    assert [c for some in found for c in range(shape[-2])[some]] == list(range(shape[-2]))
+    for some in found:
+        held = maps[..., some, :]
+        assert held.shape[-2] == 1 or 4 * held.numel() <= 2**22
+
+
+def test_an_accelerator_gets_larger_slices() -> None:
+    assert len(list(map_slices(torch.empty(20, 7, 20_000, device="meta")))) == 1
+    assert len(list(map_slices(torch.empty(20, 7, 2_000_000, device="meta")))) == 7
+
+
+def test_maps_without_numbers_are_one_slice() -> None:
+    assert [range(3)[some] for some in map_slices(torch.empty(4, 3, 0))] == [range(3)]
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", torch.float64), ("mps", torch.float32)])
+def test_the_widest_float_is_one_that_the_device_has(device: str, expected: torch.dtype) -> None:
+    assert widest_float(torch.device(device)) == expected
+    assert spectrum_float(torch.device(device)) == expected
+
+
+def test_a_matrix_on_the_cpu_is_where_its_spectrum_can_be_computed() -> None:
+    matrix = torch.eye(3)
+    assert for_spectra(matrix) is matrix
 
 
 def test_the_class_kernel_is_exact() -> None:

@@ -128,12 +128,12 @@ def test_verdicts_on_measured_layers(layer: Tensor, verdict: Verdict) -> None:
         ),
         (
             *(Verdict.SATURATED, ERRORS, 0.96),
-            "H(δ) is 96% of log2 n: to the kernel all samples differ, so I(δ_K;δ) is at its limit whatever the layer "
+            "H(δ) is 96% of log2 n: to the kernel all samples differ, so I(δₖ;δ) is at its limit whatever the layer "
             "does.",
         ),
         (
             *(Verdict.AT_CHANCE, ERRORS, 0.5),
-            "I(δ_K;δ) is no larger than for shuffled pairs, so the curve says nothing.",
+            "I(δₖ;δ) is no larger than for shuffled pairs, so the curve says nothing.",
         ),
     ],
 )

@@ -1,0 +1,128 @@
+"""Rows in order: layers by depth, moments by time, and what is saturated when."""
+
+import math
+
+import pytest
+from histories import history
+
+from lightning_infoplane import Row
+from lightning_infoplane.measurement.quantities import BANDWIDTH, DPI_XT, H_T, I_ERROR, I_TY, I_XT, LOG2_N
+from lightning_infoplane.measurement.rows import Pair
+from lightning_infoplane.views.series import Series, last_rows, probes_of
+
+
+def of_layer(epoch: int, layer: str = "a", value: float = 1.0, key: str = "I_XT", step: int | None = None) -> Row:
+    return Row(epoch, epoch if step is None else step, "", layer, key, value)
+
+
+def entropies(*values: float, limit: float = 10.0) -> Series:
+    """One layer whose entropy has these values after epochs 0, 2, 4, ..."""
+    rows = [Row(0, 0, "", "", "log2_n", limit)]
+    return Series(rows + [of_layer(2 * i, value=value, key="H_T") for i, value in enumerate(values)], "")
+
+
+def test_probes_are_those_of_the_rows_in_their_order() -> None:
+    assert probes_of(history(["a"])) == [""]
+    assert probes_of(history(["a"], probe="val") + history(["a"], probe="train")) == ["val", "train"]
+    assert probes_of([]) == []
+
+
+def test_the_last_rows_are_those_of_the_probe_s_own_last_measurement() -> None:
+    """The probes of a resumed run may have been measured at other times."""
+    both = history(["a", "b"], epochs=range(3), probe="train") + history(["a"], epochs=range(2), probe="val")
+    train, val = last_rows(both, "train"), last_rows(both, "val")
+    assert {(row.epoch, row.step, row.probe) for row in train} == {(2, 34, "train")}
+    assert {(row.epoch, row.step, row.probe) for row in val} == {(1, 17, "val")}
+    assert val == [row for row in history(["a"], epochs=range(2), probe="val") if row.epoch == 1]
+
+
+def test_within_an_epoch_the_step_says_which_is_last() -> None:
+    rows = [of_layer(1, step=5, value=2.0), of_layer(1, step=3, value=1.0)]
+    assert last_rows(rows, "") == rows[:1]
+
+
+def test_layers_are_in_the_order_they_were_measured_in_and_a_late_one_is_last() -> None:
+    rows = [of_layer(0, "z"), of_layer(0, "b"), of_layer(1, "a"), of_layer(1, "z")]
+    series = Series(rows, "")
+    assert series.layers == ["z", "b", "a"]
+    assert series.layers_with(I_XT) == ["z", "b", "a"]
+
+
+def test_neither_pairs_nor_the_probe_are_layers() -> None:
+    assert Series(history(["a", "b", "c"]), "").layers == ["a", "b", "c"]
+
+
+def test_places_are_in_the_order_of_their_appearance() -> None:
+    series = Series(history(["a", "b", "c"]), "")
+    assert series.places_with(DPI_XT) == [Pair("a", "b"), Pair("b", "c")]
+    assert series.places_with(I_ERROR) == ["a", "b"]
+    with pytest.raises(ValueError, match=r"the rows hold no 'bandwidth'\. They hold I_XT\."):
+        Series([of_layer(0)], "").places_with(BANDWIDTH)
+    with pytest.raises(ValueError, match=r"the rows hold no 'I_XT'\. They hold nothing of this probe\."):
+        Series([of_layer(0)], "val").places_with(I_XT)
+
+
+def test_a_quantity_is_held_where_there_is_a_value_of_it() -> None:
+    series = Series(history(["a", "b"], targets=False), "")
+    assert series.holds(I_XT)
+    assert series.holds(LOG2_N)
+    assert not series.holds(I_TY)
+
+
+def test_rows_of_other_probes_do_not_count() -> None:
+    both = history(["a"], probe="train") + history(["b"], probe="val")
+    assert Series(both, "train").layers == ["a"]
+    assert Series(both, "").layers == []
+
+
+def test_moments_and_values_are_in_order_and_finite() -> None:
+    series = Series([of_layer(2, value=3.0), of_layer(0, value=1.0), of_layer(1, value=math.nan)], "")
+    assert series.moments_of(I_XT) == [(0, 0), (1, 1), (2, 2)]
+    assert sorted(series.values_of(I_XT)) == [1.0, 3.0]
+    assert series.at("a", I_XT, (2, 2)) == 3.0
+    assert math.isnan(series.at("a", I_XT, (9, 9)))
+    assert series.at("b", I_XT, (2, 2), otherwise=0.0) == 0.0
+
+
+def test_a_curve_is_over_epochs_and_where_epochs_repeat_over_steps() -> None:
+    x, y = Series([of_layer(3, step=30, value=2.0), of_layer(1, step=10)], "").curve("a", I_XT)
+    assert (x.tolist(), y.tolist()) == ([1, 3], [1.0, 2.0])
+    within = Series([of_layer(0, step=0), of_layer(0, step=4), of_layer(1, step=8)], "")
+    assert within.by_step
+    assert within.curve("a", I_XT)[0].tolist() == [0, 4, 8]
+    assert [len(part) for part in within.curve("b", I_XT)] == [0, 0]
+
+
+def test_a_path_has_the_moments_at_which_both_are_known() -> None:
+    rows = [of_layer(epoch, value=float(epoch)) for epoch in range(3)]
+    rows += [of_layer(epoch, value=10.0 + epoch, key="I_TY") for epoch in (2, 0)]
+    assert Series(rows, "").path("a").tolist() == [[0.0, 10.0], [2.0, 12.0]]
+    assert Series(rows, "").path("b").shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "stretches"),
+    [
+        ((1.0, 2.0, 3.0), []),
+        ((9.6, 9.6, 3.0), [(0, 3)]),  # half way from epoch 2 to epoch 4
+        ((1.0, 9.6, 1.0), [(1, 3)]),
+        ((9.6, 1.0, 9.6), [(0, 1), (3, 4)]),
+        ((9.6, 9.7, 9.8), [(0, 4)]),
+        ((9.5, 9.5, 9.5), []),  # 95 % is not yet above 95 %
+        ((9.6,), [(-0.3, 0.3)]),
+        ((1.0,), []),
+    ],
+)
+def test_a_saturated_stretch_ends_half_way_to_its_neighbour(values: tuple[float, ...], stretches: list[object]) -> None:
+    assert [(float(a), float(b)) for a, b in entropies(*values).saturated("a")] == stretches
+
+
+def test_without_log2_n_nothing_is_saturated() -> None:
+    assert Series([of_layer(epoch, value=9.9, key=H_T.key) for epoch in range(3)], "").saturated("a") == []
+
+
+def test_a_moment_in_words() -> None:
+    by_epoch = Series([of_layer(0), of_layer(1)], "")
+    assert [by_epoch.moment_label(moment) for moment in ((0, 0), (2, 34))] == ["before training", "after epoch 2"]
+    by_step = Series([of_layer(0, step=0), of_layer(0, step=4)], "")
+    assert [by_step.moment_label(moment) for moment in ((0, 0), (0, 4))] == ["step 0", "step 4"]
