@@ -157,7 +157,7 @@ class MatrixRenyiCallback(Choice, _Callback):
             if value not in (one, other):
                 raise ValueError(f"{argument}={value!r}: expected {one!r} or {other!r}.")
         size = self.probe_batch_size
-        if size is not None and (not isinstance(size, int) or size < 1):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise ValueError(f"probe_batch_size={size!r}: expected a whole number of at least 1.")
         if self.forward_fn is not None and not callable(self.forward_fn):
             raise TypeError(f"forward_fn={self.forward_fn!r}: expected a function (module, inputs) -> outputs.")

@@ -215,7 +215,7 @@ def test_a_gradient_beside_one_that_is_not_resolved_is_finite() -> None:
 
 
 def test_an_approximate_solver_comes_close() -> None:
-    a, b = gram(INPUT), gram(INPUT[:, :10])
+    a, b = gram(INPUT[:128]), gram(INPUT[:128, :10])
     approximate = adjusted_mutual_information(a, b, solver=Lanczos(vectors=512))
     assert_bits(approximate, adjusted_mutual_information(a, b), 0.05)
 
