@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from lightning_infoplane import (
     Alignment,
     Bandwidth,
-    InformationPlane,
+    Estimator,
+    History,
     MedianDistance,
+    Monitor,
     NearestNeighbors,
     Probe,
     Silverman,
     StandardizedSilverman,
-    measure,
 )
 
 RULES: list[Bandwidth] = [
@@ -80,22 +81,22 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     for name, model in (("LeNet, tanh", lenet()), ("VGG, batch norm", vgg())):
-        planes = [InformationPlane(bandwidth=rule) for rule in RULES]
+        monitors = [Monitor(model, probe, "conv", Estimator(bandwidth=rule)) for rule in RULES]
         for epoch, epochs in ((0, 0), (10, 10)):
             train(model, x[:-256], y[:-256], epochs)
-            for plane in planes:
-                measure(model, probe, "conv", plane, epoch)
-        for rule, plane in zip(RULES, planes, strict=True):
-            lines.append(f"| {name} | `{rule}` | {row_of(plane)} |")
+            for monitor in monitors:
+                monitor.measure(epoch)
+        for rule, monitor in zip(RULES, monitors, strict=True):
+            lines.append(f"| {name} | `{rule}` | {cells_of(monitor.history)} |")
     table = "\n".join(lines) + "\n"
     print(table)
     (RESULTS / "bandwidths.md").write_text(table, encoding="utf-8")
 
 
-def row_of(plane: InformationPlane) -> str:
+def cells_of(history: History) -> str:
     """The cells of one rule: first and last layer."""
-    value = {(row.epoch, row.layer, row.quantity): row.value for row in plane.history}
-    layers = list(dict.fromkeys(row.layer for row in plane.history if row.quantity == "H_T"))
+    value = {(row.epoch, row.place, row.quantity): row.value for row in history}
+    layers = list(dict.fromkeys(row.place for row in history if row.quantity == "H_T"))
     ends = (layers[0], layers[-1])
     shares = [
         " → ".join(f"{value[epoch, end, 'H_T'] / value[0, '', 'log2_n']:.2f}" for end in ends) for epoch in (0, 10)

@@ -20,8 +20,10 @@ from common import seconds, write
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib import pyplot
 
-from lightning_infoplane import Probe, Row, plot_summary
-from lightning_infoplane.outputs import draw
+from lightning_infoplane import Row, plot_summary
+from lightning_infoplane.measurement.rows import Pair, Place
+from lightning_infoplane.trainer.loggers import log_figure
+from lightning_infoplane.views.panels import live_pictures
 
 EPOCHS, REPEATS, TARGET = 100, 5, 1.5
 LAYERS = [f"features.{i}" for i in (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)]
@@ -51,21 +53,27 @@ def main() -> None:
 
 def draw_in_tensorboard(rows: list[Row]) -> tuple[float, float]:
     """Seconds of the first time and the median of the others."""
-    probes = {"": Probe(torch.zeros(2, 1), torch.zeros(2, dtype=torch.long))}
     times = []
     with tempfile.TemporaryDirectory() as folder:
         logger = TensorBoardLogger(folder)
         for step in range(1 + REPEATS):
-            times.append(seconds(lambda at=step: draw([logger], Path(folder), "infoplane", rows, probes, at)))  # type: ignore[misc]
+            times.append(seconds(lambda at=step: draw(logger, Path(folder), rows, at)))  # type: ignore[misc]
         logger.finalize("success")
     return times[0], statistics.median(times[1:])
+
+
+def draw(logger: TensorBoardLogger, folder: Path, rows: list[Row], step: int) -> None:
+    """The pictures that the callback draws while training."""
+    for tag, picture in live_pictures(rows):
+        figure: Any = picture.draw(rows).figure
+        log_figure([logger], f"infoplane/{tag}", figure, step, folder)
 
 
 def history() -> list[Row]:
     """Thirteen layers with every quantity that is drawn."""
     rows = []
     for epoch in range(EPOCHS + 1):
-        table = {("", "H_X"): 4.2, ("", "H_Y"): 3.3, ("", "log2_n"): 9.0}
+        table: dict[tuple[Place, str], float] = {("", "H_X"): 4.2, ("", "H_Y"): 3.3, ("", "log2_n"): 9.0}
         for depth, layer in enumerate(LAYERS):
             told = 4.0 - 0.1 * depth - 0.01 * epoch
             table |= {(layer, "H_T"): told + 1, (layer, "bandwidth"): 1.0}
@@ -73,8 +81,8 @@ def history() -> list[Row]:
             table |= {(layer, "I_TY"): 0.5 + 0.1 * depth + 0.01 * epoch, (layer, "I_TY_chance"): 0.4}
             table |= {(layer, name): 0.1 * depth for name in ("redundancy_synergy", "non_redundant", "I_error")}
             table |= {(layer, f"{name}_stderr"): 0.05 for name in ("redundancy_synergy", "non_redundant")}
-        table |= {(f"{a}-to-{b}", "DPI_XT"): 0.1 for a, b in itertools.pairwise(LAYERS)}
-        rows += [Row(epoch, 17 * epoch, layer, quantity, value) for (layer, quantity), value in table.items()]
+        table |= {(Pair(a, b), "DPI_XT"): 0.1 for a, b in itertools.pairwise(LAYERS)}
+        rows += [Row(epoch, 17 * epoch, "", place, quantity, value) for (place, quantity), value in table.items()]
     return rows
 
 

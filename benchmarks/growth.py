@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from lightning_infoplane import InformationPlane, Lanczos
+from lightning_infoplane import Estimator, InformationPlane, Lanczos
 
 # (n, maps, side, layers)
 CASES = {
@@ -42,7 +42,7 @@ def data(n: int, maps: int, side: int, layers: int) -> tuple[Tensor, Tensor, dic
 
 def ours(x: Tensor, y: Tensor, layers: dict[str, Tensor]) -> None:
     """One measurement without chance level."""
-    InformationPlane(chance=0).measure(x, y, layers)
+    InformationPlane(Estimator(shuffles=0)).measure(x, y, layers)
 
 
 def both(case: tuple[int, int, int, int]) -> dict[str, float]:
@@ -57,7 +57,8 @@ def both(case: tuple[int, int, int, int]) -> dict[str, float]:
 def large_probe() -> dict[str, float]:
     """One layer at n = 8,192: float32 matrices and the Lanczos solver, with its own error."""
     x, y, layers = data(8192, 16, 4, 1)
-    plane, before = InformationPlane(chance=0, solver=Lanczos()), peak_mb()
+    plane = InformationPlane(Estimator(shuffles=0, solver=Lanczos()))
+    before = peak_mb()
     took = seconds(lambda: plane.measure(x, y, layers))
     value = {row.quantity: row.value for row in plane.history}
     return {"seconds": took, "peak_extra_MB": peak_mb() - before} | {

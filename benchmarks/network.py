@@ -20,8 +20,9 @@ import torch
 from common import floor, medians, peak_mb, seconds, write
 from torch import Tensor
 
-from lightning_infoplane import Eigenvalues, InformationPlane, joint_gram
-from lightning_infoplane.entropy import spectral_entropy
+from lightning_infoplane import Eigenvalues, Estimator, InformationPlane, joint_gram
+from lightning_infoplane.estimator.solvers import spectral_entropy
+from lightning_infoplane.measurement.rows import Place
 
 SHAPES = [(64, 32)] * 2 + [(128, 16)] * 2 + [(256, 8)] * 3 + [(512, 4)] * 3 + [(512, 2)] * 3
 Rival = Callable[[Tensor, Tensor, list[Tensor]], object]
@@ -37,11 +38,11 @@ def activations(n: int, device: str) -> tuple[Tensor, Tensor, list[Tensor]]:
     return images.to(device), labels.to(device), [layer.to(device) for layer in layers]
 
 
-def ours(x: Tensor, y: Tensor, layers: list[Tensor]) -> dict[tuple[str, str], float]:
+def ours(x: Tensor, y: Tensor, layers: list[Tensor]) -> dict[tuple[Place, str], float]:
     """One measurement, without the chance level, as the others have none."""
-    plane = InformationPlane(chance=0, solver=Eigenvalues(dtype=torch.float64))
+    plane = InformationPlane(Estimator(shuffles=0, solver=Eigenvalues(dtype=torch.float64)))
     rows = plane.measure(x, y, {str(i): layer for i, layer in enumerate(layers)})
-    return {(row.layer, row.quantity): row.value for row in rows}
+    return {(row.place, row.quantity): row.value for row in rows}
 
 
 def bare(x: Tensor, y: Tensor, layers: list[Tensor]) -> None:

@@ -18,7 +18,7 @@ from common import seconds, write
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_infoplane import MatrixRenyiCallback
+from lightning_infoplane import Draw, MatrixRenyiCallback, Outputs
 
 EPOCHS, BATCH, TIMED_BATCHES = 3, 64, 20
 
@@ -94,10 +94,11 @@ def train(
         def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             spent.append(seconds(lambda: MatrixRenyiCallback.on_train_epoch_end(self, trainer, pl_module)))
 
+    probe = Draw(source="train" if validation is None else "val")
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             max_epochs=epochs,
-            callbacks=[Timed(figures=figures, probe_from="train" if validation is None else "val")],
+            callbacks=[Timed(probe=probe, outputs=Outputs(figures=figures))],
             default_root_dir=folder,
             accelerator="cpu",
             enable_progress_bar=False,

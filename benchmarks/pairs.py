@@ -17,7 +17,8 @@ import torch
 from common import peak_mb, write
 from torch import Tensor
 
-from lightning_infoplane import gram, joint_gram, map_grams, mutual_information, pair_information
+from lightning_infoplane import gram, joint_gram, map_grams, mutual_information
+from lightning_infoplane.estimator.redundancy import pair_information
 
 SAMPLES, MAPS, CHECKED = 256, 512, 16
 

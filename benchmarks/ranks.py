@@ -16,11 +16,14 @@ import torch
 from common import write
 from torch.multiprocessing.spawn import spawn
 
-from lightning_infoplane import gram
-from lightning_infoplane.ranks import share_over_ranks
-from lightning_infoplane.spectra import Grams, Settings, Share, entropies
+from lightning_infoplane import Estimator, gram
+from lightning_infoplane.measurement.entropies import Grams, entropies
+from lightning_infoplane.measurement.formulas import TX, TY, T
+from lightning_infoplane.measurement.ranks import Ranks, all_ranks
 
 LAYERS, SAMPLES, ROUNDS = 13, 512, 7
+# With one shuffle, as by default.
+TERMS = (T, TX, TY, TX.shuffled(0), TY.shuffled(0))
 
 
 def moment() -> Grams:
@@ -36,11 +39,11 @@ def work(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     grams, times = moment(), {"one": [], "two": []}  # type: tuple[Grams, dict[str, list[float]]]
     for _ in range(ROUNDS + 1):
-        for name, share in (("one", Share()), ("two", share_over_ranks())):
+        for name, ranks in (("one", Ranks()), ("two", all_ranks())):
             torch.distributed.barrier()
             began = time.perf_counter()
             if name == "two" or rank == 0:
-                entropies(grams, Settings(), share)
+                entropies(grams, TERMS, Estimator(), ranks)
             times[name].append(time.perf_counter() - began)
     if rank == 0:
         medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first one warms up

@@ -40,11 +40,11 @@ def measure(n: int, alpha: float) -> list[dict[str, Any]]:
     matrix = gram(samples)
     exact = float(Eigenvalues()(matrix, alpha))
     rows = [row_of(Eigenvalues(), matrix, alpha, [0.0], 0.0)]
-    for steps, probes in ((12, 16), (24, 64)):
-        estimates = [Lanczos(steps, probes, seed).estimate(matrix, alpha) for seed in range(SEEDS)]
+    for steps, vectors in ((12, 16), (24, 64)):
+        estimates = [Lanczos(steps, vectors, seed).estimate(matrix, alpha) for seed in range(SEEDS)]
         claimed = float(torch.stack([estimate.stderr for estimate in estimates]).mean())
         errors = [float(estimate.bits) - exact for estimate in estimates]
-        rows.append(row_of(Lanczos(steps, probes), matrix, alpha, errors, claimed))
+        rows.append(row_of(Lanczos(steps, vectors), matrix, alpha, errors, claimed))
     for rank in (32, 128):
         lower, upper = Leading(rank).bounds(matrix, alpha)
         rows.append(row_of(Leading(rank), matrix, alpha, [float(upper) - exact], float(upper - lower)))

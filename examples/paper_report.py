@@ -8,9 +8,8 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_infoplane import Row
-from lightning_infoplane.plane import COLLAPSED, SATURATED
-from lightning_infoplane.plots import plot_depth, plot_plane
+from lightning_infoplane import Row, plot_depth, plot_plane
+from lightning_infoplane.measurement.verdicts import COLLAPSED_SHARE, SATURATED_SHARE
 
 # What follows this line in an existing table is written by hand and is kept.
 BY_HAND = "## What this shows"
@@ -28,7 +27,7 @@ BEYOND = "I_XT beyond chance"
 
 
 class Finding(NamedTuple):
-    """One number of the study."""
+    """One number of the study; a gap has both of its layers in one cell, ``a-to-b``."""
 
     study: str
     activation: str
@@ -51,7 +50,7 @@ def mean_rows(findings: Iterable[Finding]) -> list[Row]:
     groups: dict[tuple[int, str, str], list[float]] = {}
     for one in findings:
         groups.setdefault((one.epoch, one.layer, one.quantity), []).append(one.value)
-    return [Row(epoch, epoch, layer, name, fmean(values)) for (epoch, layer, name), values in groups.items()]
+    return [Row(epoch, epoch, "", layer, name, fmean(values)) for (epoch, layer, name), values in groups.items()]
 
 
 def error_of_mean(values: Sequence[float]) -> float:
@@ -94,7 +93,7 @@ def cases(findings: Iterable[Finding], side: str) -> list[Case]:
                 ends = pair.split("-to-")
                 first, second = (value[end, f"{shared}_chance"] for end in ends)
                 shares = [value[end, entropy] / value["", "log2_n"] for end in ends]
-                resolved = all(COLLAPSED < share < SATURATED for share in shares)
+                resolved = all(COLLAPSED_SHARE < share < SATURATED_SHARE for share in shares)
                 error = value.get((pair, f"DPI_{side}_stderr"), 0.0)
                 found.append(Case(value[pair, quantity], error, first - second, resolved))
     return found
@@ -152,7 +151,7 @@ def layer_table(findings: Sequence[Finding], quantity: str, entropy: str) -> lis
         for activation in ordered(pick(findings, study="dpi", rule=rule), "activation"):
             for epoch, name in moments(findings).items():
                 group = pick(findings, study="dpi", rule=rule, activation=activation, epoch=epoch)
-                value = {(row.layer, row.quantity): row.value for row in mean_rows(group)}
+                value = {(row.place, row.quantity): row.value for row in mean_rows(group)}
                 cells = [
                     f"{value[layer, quantity]:.2f} ({value[layer, f'{quantity}_chance']:.2f}) "
                     f"{value[layer, entropy] / value['', 'log2_n']:.0%}"
@@ -293,7 +292,7 @@ def draw_plane(rows: list[Row], ax: Axes) -> None:
     ax.set_title("", loc="right")
     colours = {str(line.get_label()): line.get_color() for line in ax.get_lines()}
     last = max(row.epoch for row in rows)
-    end = {(row.layer, row.quantity): row.value for row in rows if row.epoch == last}
+    end = {(str(row.place), row.quantity): row.value for row in rows if row.epoch == last}
     for layer in [layer for layer, quantity in end if quantity == "I_TY"]:
         x, y = end[layer, "I_XT_chance"], end[layer, "I_TY_chance"]
         ax.plot(x, y, "x", color=colours[layer], markersize=8, markeredgewidth=2)

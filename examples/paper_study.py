@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -30,24 +31,26 @@ from torch import Tensor, nn
 
 from lightning_infoplane import (
     Bandwidth,
+    ErrorSignals,
+    Estimator,
     InformationPlane,
+    Jackknife,
     MedianDistance,
+    Monitor,
     Probe,
     Redundancy,
     Row,
     Silverman,
     __version__,
-    error_signals,
-    find_chain,
-    measure,
-    select_layers,
 )
-from lightning_infoplane.markov import find_backward_pairs
-from lightning_infoplane.measurement import ERRORS
 
 LAYERS = ["conv1", "conv2", "fc1", "fc2", "scores"]
 RULES: dict[str, Bandwidth] = {"paper": Silverman(gamma=5.0), "default": MedianDistance()}
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "ReLU": nn.ReLU}
+# What is kept of the epochs between the moments: all that the plane shows.
+OF_THE_PLANE = ("H_T", "I_XT", "I_TY", "I_XT_chance", "I_TY_chance", "H_X", "H_Y", "log2_n")
+# What no table or picture asks for.
+LEFT_OUT = ("DPI_TY", "DPI_TY_stderr", "DPI_XT_violations", "DPI_error_violations")
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ class Plan:
     epochs: int = 8
     filters: tuple[int, ...] = (2, 4, 6, 8, 12, 16, 24, 32)
     filter_epochs: int = 2
-    pairs: int = 64
+    map_pairs: int = 64
     pair_samples: int = 256
-    chance: int = 3
-    jackknife: int = 8
+    shuffles: int = 3
+    groups: int = 8
 
 
 QUICK = Plan(1000, 128, 1, 2, (2, 6), 1, 8, 64, 1, 4)
@@ -158,75 +161,58 @@ def accuracy(model: LeNet, data: Data) -> float:
 def study_inequalities(data: Data, plan: Plan) -> Iterator[Finding]:
     """Parts 1 and 4: every epoch of every network; standard errors and error signals at three of them."""
     probe = data.probe(plan.probe)
-    for activation, seed in [(name, seed) for name in ACTIVATIONS for seed in range(plan.seeds)]:
+    for activation, seed in product(ACTIVATIONS, range(plan.seeds)):
         torch.manual_seed(seed)
         model = LeNet(ACTIVATIONS[activation])
-        layers = select_layers(model, LAYERS)
-        forward = find_chain(model, layers, *probe.halves(8)).pairs
-        backward = find_backward_pairs(model, layers, probe.halves(8)[0])
+        brief = {rule: in_brief(model, probe, bandwidth, plan) for rule, bandwidth in RULES.items()}
+        full = {rule: in_full(model, probe, bandwidth, plan) for rule, bandwidth in RULES.items()}
         for epoch in trained(model, data, plan.epochs):
-            special = epoch in (0, 1, plan.epochs)
-            for rule, bandwidth in RULES.items():
-                plane = InformationPlane(
-                    bandwidth=bandwidth, chance=plan.chance, jackknife=plan.jackknife if special else 0
-                )
-                measure(model, probe, LAYERS, plane, epoch)
-                if special:
-                    measure_errors(plane, model, probe, backward, epoch)
-                for row in plane.history:
-                    if _wanted(row, forward, special):
+            at_moment = epoch in (0, 1, plan.epochs)
+            for rule, monitor in (full if at_moment else brief).items():
+                for row in monitor.measure(epoch):
+                    if row.quantity not in LEFT_OUT and (at_moment or row.quantity in OF_THE_PLANE):
                         yield Finding("dpi", activation, 6, seed, rule, *_cells(row))
         yield Finding("dpi", activation, 6, seed, "", plan.epochs, "", "accuracy", accuracy(model, data))
         print(f"LeNet-5, {activation}, seed {seed}: {accuracy(model, data):.1%} right", flush=True)
 
 
-def measure_errors(
-    plane: InformationPlane, model: nn.Module, probe: Probe, pairs: list[tuple[str, str]], epoch: int
-) -> None:
-    """Error signals of every layer compared with those of the last one, as the callback does it.
+def in_brief(model: LeNet, probe: Probe, bandwidth: Bandwidth, plan: Plan) -> Monitor:
+    """What the plane shows."""
+    return Monitor(model, probe, LAYERS, Estimator(bandwidth=bandwidth, shuffles=plan.shuffles))
 
-    The loss is summed, not averaged: each sample's error is its own, whatever the size of the probe. A rule that
-    looks at the scale of what it measures does not see the difference; the paper's does.
+
+def in_full(model: LeNet, probe: Probe, bandwidth: Bandwidth, plan: Plan) -> Monitor:
+    """With standard errors, and with the error signals of every layer compared with those of the last one."""
+    estimator = Estimator(bandwidth=bandwidth, shuffles=plan.shuffles, standard_errors=Jackknife(plan.groups))
+    return Monitor(model, probe, LAYERS, estimator, error_signals=ErrorSignals(summed_loss))
+
+
+def summed_loss(scores: Tensor, y: Tensor) -> Tensor:
+    """Not averaged: each sample's error is its own, whatever the size of the probe.
+
+    A rule that looks at the scale of what it measures does not see the difference; the paper's does.
     """
-    errors = error_signals(
-        model,
-        select_layers(model, LAYERS),
-        probe,
-        lambda scores, y: nn.functional.cross_entropy(scores, y, reduction="sum"),
-    )
-    measurement = plane.start(errors.pop(LAYERS[-1]), None, "", pairs, ERRORS)
-    for layer, error in errors.items():
-        measurement.add(layer, error)
-    plane.finish(measurement, epoch)
-
-
-def _wanted(row: Row, pairs: list[tuple[str, str]], special: bool) -> bool:
-    """Everything at the three moments, else what the plane shows; gaps only along Markov chains."""
-    if row.quantity.startswith("DPI_YT") or row.quantity.endswith("violations"):
-        return False
-    if row.quantity.startswith("DPI_XT"):
-        return special and tuple(row.layer.split("-to-")) in pairs
-    return special or row.quantity in ("H_T", "I_XT", "I_TY", "I_XT_chance", "I_TY_chance", "H_X", "H_Y", "log2_n")
+    return nn.functional.cross_entropy(scores, y, reduction="sum")
 
 
 def _cells(row: Row) -> tuple[int, str, str, float]:
-    return row.epoch, row.layer, row.quantity, row.value
+    return row.epoch, str(row.place), row.quantity, row.value
 
 
 def study_filters(data: Data, plan: Plan) -> Iterator[Finding]:
     """Parts 2 and 3: the first layer of networks that differ in its number of filters."""
     probe = data.probe(plan.probe)
-    how = Redundancy(plan.pairs, plan.pair_samples)
-    for filters, seed in [(filters, seed) for filters in plan.filters for seed in range(plan.seeds)]:
+    sampling = Redundancy(plan.map_pairs, plan.pair_samples)
+    for filters, seed in product(plan.filters, range(plan.seeds)):
         torch.manual_seed(seed)
         model = LeNet(nn.Tanh, filters)
         for _ in trained(model, data, plan.filter_epochs):
             pass
         with torch.no_grad():
             maps = model.conv1(probe.x)
+        layers = {"trained": maps, "noise": noise_like(maps, seed), "copies": maps[:, :1].expand_as(maps)}
         for rule, bandwidth in RULES.items():
-            plane = InformationPlane(bandwidth=bandwidth, chance=plan.chance, redundancy=how)
-            layers = {"trained": maps, "noise": noise_like(maps, seed), "copies": maps[:, :1].expand_as(maps)}
+            plane = InformationPlane(Estimator(bandwidth=bandwidth, shuffles=plan.shuffles), sampling)
             for row in plane.measure(probe.x, None, layers, plan.filter_epochs):
                 if not row.quantity.startswith("DPI"):
                     yield Finding("filters", "tanh", filters, seed, rule, *_cells(row))
@@ -279,9 +265,9 @@ def run(plan: Plan, root: str | None) -> tuple[dict[str, str], list[Finding]]:
         "where the number of filters varies",
         "seeds": f"0 to {plan.seeds - 1}" if plan.seeds > 1 else "0",
         "estimator": f"α = 1.01; {', '.join(f'{name}: {rule}' for name, rule in RULES.items())}; shuffled pairs are "
-        f"a mean over {plan.chance}; standard errors by jackknife over {plan.jackknife} groups of the probe; the class "
+        f"a mean over {plan.shuffles}; standard errors by jackknife over {plan.groups} groups of the probe; the class "
         "kernel for labels; error signals of the summed loss",
-        "pairs of maps": f"at most {plan.pairs}, on {plan.pair_samples} samples",
+        "pairs of maps": f"at most {plan.map_pairs}, on {plan.pair_samples} samples",
         "versions": f"lightning-infoplane {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "wall time": f"{(time.monotonic() - began) / 60:.1f} minutes on one thread",
     }

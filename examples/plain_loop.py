@@ -10,7 +10,7 @@ import torch
 from digits_cnn import digits
 from torch import nn
 
-from lightning_infoplane import InformationPlane, MatrixRenyiEntropy, Probe, measure, measure_checkpoints
+from lightning_infoplane import MatrixRenyiEntropy, Monitor, Probe, measure_checkpoints
 
 
 def main() -> None:
@@ -31,10 +31,11 @@ def main() -> None:
         *(nn.Flatten(), nn.Linear(256, 10)),
     )
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    probe, plane = Probe(val.tensors[0][:256], val.tensors[1][:256]), InformationPlane()
+    probe = Probe(val.tensors[0][:256], val.tensors[1][:256])
+    monitor = Monitor(net, probe, "conv")
     scores = MatrixRenyiEntropy(max_samples=256)  # a torchmetrics metric, fed batch by batch
     for epoch in range(options.epochs + 1):
-        measure(net, probe, "conv", plane, epoch=epoch)
+        monitor.measure(epoch)
         torch.save(net.state_dict(), folder / f"{epoch}.pt")
         scores.reset()
         for part in torch.randperm(len(images)).split(64):
@@ -44,11 +45,11 @@ def main() -> None:
             optimizer.step()
             scores.update(out.detach())
         print(f"epoch {epoch + 1}: H of the scores {float(scores.compute()):.2f} bits")
-    plane.save(folder / "infoplane.csv")
+    monitor.history.save(folder / "infoplane.csv")
 
     paths = [folder / f"{epoch}.pt" for epoch in range(options.epochs + 1)]
     again = measure_checkpoints(paths, net, probe, "conv")
-    same = [row.value for row in again] == [row.value for row in plane.history]
+    same = [row.value for row in again] == [row.value for row in monitor.history]
     print(f"the checkpoints give {'the same' if same else 'other'} numbers; the table is {folder / 'infoplane.csv'}")
 
 

@@ -3,7 +3,8 @@
     python examples/vgg_errors.py
 
 About two minutes on a CPU. New keys beside those of the first run: ``I_error/…`` and ``DPI_error/…``, the backward
-inequality; ``redundancy_synergy/…``, ``non_redundant/…`` and ``total_correlation/…``; ``…_stderr/…`` and ``…_p/…``.
+inequality; ``redundancy_synergy/…``, ``non_redundant/…`` and ``total_correlation/…``. Standard errors and p-values,
+``…_stderr`` and ``…_p``, are in the history and in infoplane.csv; ``outputs=Outputs(log="all")`` logs them too.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from digits_cnn import DigitsCNN, digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_infoplane import LogSpacedEpochs, MatrixRenyiCallback
+from lightning_infoplane import Estimator, Jackknife, LogSpacedEpochs, MatrixRenyiCallback
+from lightning_infoplane.measurement.rows import Pair
 
 
 class SmallVGG(DigitsCNN):
@@ -46,10 +48,12 @@ def main() -> None:
     callback = MatrixRenyiCallback(
         probe=256,
         schedule=LogSpacedEpochs(6),
-        error_signals=True,
-        redundancy=True,
-        jackknife=8,  # groups of samples left out in turn
-        chance=20,  # enough shuffles for p-values
+        estimator=Estimator(
+            shuffles=20,  # enough for p-values
+            standard_errors=Jackknife(8),  # groups of samples left out in turn
+        ),
+        error_signals=True,  # ErrorSignals(loss_fn) is for a loss that cannot be guessed from the targets
+        redundancy=True,  # Redundancy(map_pairs, samples) says how many pairs of feature maps are compared
     )
     trainer = L.Trainer(
         callbacks=[callback],
@@ -61,9 +65,9 @@ def main() -> None:
     trainer.fit(SmallVGG(), DataLoader(train, 64, shuffle=True, drop_last=True), DataLoader(val, 200))
 
     print("\nchains found:", ", ".join(f"{a} → {b}" for a, b in callback.markov_pairs))
-    last = {(row.quantity, row.layer): row.value for row in callback.history if row.epoch == options.epochs}
+    last = {(row.quantity, row.place): row.value for row in callback.history if row.epoch == options.epochs}
     for a, b in callback.markov_pairs:
-        gap, error = (last[name, f"{a}-to-{b}"] for name in ("DPI_XT", "DPI_XT_stderr"))
+        gap, error = (last[name, Pair(a, b)] for name in ("DPI_XT", "DPI_XT_stderr"))
         print(f"I(X;T) from {a} to {b}: falls by {gap:+.3f} ± {error:.3f} bits")
     print(
         f"violations beyond two standard errors: {last['DPI_XT_violations', '']:.0f} forward, "

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from networks import events
 
-from lightning_infoplane import InformationPlane
+from lightning_infoplane import History
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 LAYERS = ("conv1", "conv2", "conv3")
-QUANTITIES = ("I_XT", "I_TY", "H_T", "I_XT_chance", "I_TY_chance", "bandwidth")
+LOGGED = ("I_XT", "I_TY", "H_T")
+IN_THE_TABLE = ("I_XT_chance", "I_TY_chance", "bandwidth")
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +31,32 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return root, done.stdout
 
 
-def test_event_files_hold_every_key_at_step_0_and_at_every_epoch(run: tuple[Path, str]) -> None:
+def table_of(root: Path) -> History:
+    return History.load(root / "lightning_logs" / "version_0" / "infoplane.csv")
+
+
+def test_event_files_hold_every_main_key_at_step_0_and_at_every_epoch(run: tuple[Path, str]) -> None:
     root, _ = run
     scalars = events(root / "lightning_logs" / "version_0")
-    keys = {f"{quantity}/{layer}" for quantity in QUANTITIES for layer in LAYERS}
-    gaps = {f"{gap}/{pair}" for gap in ("DPI_XT", "DPI_YT") for pair in ("conv1-to-conv2", "conv2-to-conv3")}
+    keys = {f"{quantity}/{layer}" for quantity in LOGGED for layer in LAYERS}
+    gaps = {f"{gap}/{pair}" for gap in ("DPI_XT", "DPI_TY") for pair in ("conv1-to-conv2", "conv2-to-conv3")}
     for key in keys | gaps | {"H_X", "H_Y"}:
         assert [step for step, _ in scalars[key]] == [0, 17, 35], key
+    assert not [key for key in scalars if key.partition("/")[0] in IN_THE_TABLE]
+
+
+def test_the_table_holds_what_is_not_logged_too(run: tuple[Path, str]) -> None:
+    root, _ = run
+    rows = table_of(root)
+    for quantity in LOGGED + IN_THE_TABLE:
+        for layer in LAYERS:
+            steps = [row.step for row in rows if (row.place, row.quantity) == (layer, quantity)]
+            assert steps == [0, 17, 35], (layer, quantity)
 
 
 def test_no_layer_is_saturated_or_collapsed(run: tuple[Path, str]) -> None:
     root, _ = run
-    rows = InformationPlane.load(root / "lightning_logs" / "version_0" / "infoplane.csv").history
-    shares = [row.value / math.log2(512) for row in rows if row.quantity == "H_T"]
+    shares = [row.value / math.log2(512) for row in table_of(root) if row.quantity == "H_T"]
     assert len(shares) == 9
     assert min(shares) > 0.05
     assert max(shares) < 0.95
@@ -74,7 +88,7 @@ def test_the_vgg_prints_its_chain_and_how_the_inequalities_fared(tmp_path: Path)
 def test_checkpoints_give_the_numbers_of_the_loop_that_wrote_them(tmp_path: Path) -> None:
     printed = run_example("plain_loop.py", "--epochs", "2", "--root", str(tmp_path))
     assert "the checkpoints give the same numbers" in printed
-    assert {row.epoch for row in InformationPlane.load(tmp_path / "infoplane.csv").history} == {0, 1, 2}
+    assert {row.epoch for row in History.load(tmp_path / "infoplane.csv")} == {0, 1, 2}
 
 
 def test_the_papers_study_in_its_quick_form(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""What a measurement says beside its numbers: remedies, the text card; and a whole run with everything switched on."""
+"""A whole run with everything switched on, of a network with a skip connection: every key, pair, gap and text."""
 
 import math
 import re
 import warnings
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,202 +13,13 @@ import markdown
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from networks import CLASSES, Steps, assert_same, callback, events, fit, hooks_on
+from networks import CLASSES, Steps, assert_same, callback, drawing, estimator, events, fit, hooks_on
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from lightning_infoplane import InformationPlane, LogSpacedEpochs, MatrixRenyiCallback, MedianDistance, Probe, Row
-from lightning_infoplane.markov import Chain
-from lightning_infoplane.outputs import bill, card, remedies
-
-LIMIT = 6.0
-PROBE = Probe(torch.zeros(64, 2), torch.arange(64) % 2)
-
-
-def rows_of(layer: str, entropy: float, shared: float, chance: float | None = 0.5, prefix: str = "") -> list[Row]:
-    """The rows that verdicts are made from."""
-    values = {"H_T": entropy, "I_XT": shared, "I_TY": 0.25} | ({} if chance is None else {"I_XT_chance": chance})
-    return [Row(3, 7, layer, prefix + quantity, value) for quantity, value in values.items()]
-
-
-def of_moment(*layers: list[Row], prefix: str = "") -> list[Row]:
-    return [Row(3, 7, "", f"{prefix}log2_n", LIMIT), *(row for layer in layers for row in layer)]
-
-
-OK, SATURATED, COLLAPSED, AT_CHANCE = (
-    rows_of("ok", 3.0, 1.5),
-    rows_of("full", 5.94, 3.0),
-    rows_of("flat", 0.06, 0.01),
-    rows_of("lost", 3.0, 0.52),
-)
-
-
-# ----------------------------------------------------------------------------------------------------- remedies
-
-
-def said(rows: Sequence[Row], *probes: str) -> dict[str, str]:
-    return dict(remedies(rows, dict.fromkeys(probes or ("",), PROBE)))
-
-
-@pytest.mark.parametrize(("seconds", "dear"), [(1.0, False), (9.9, False), (10.0, True), (71.0, True)])
-def test_a_run_that_paid_much_is_told_how_to_pay_less(seconds: float, dear: bool) -> None:
-    told = bill(21, seconds, 100.0)
-    assert told.startswith(f"21 measurements took {seconds:.1f} s, {seconds / 100:.0%} of the training time.")
-    assert ("schedule=LogSpacedEpochs(20) measures less often" in told) == dear
-    assert MatrixRenyiCallback(schedule=LogSpacedEpochs(20), figures=False)  # what it says can be typed
-
-
-def test_a_layer_that_says_something_needs_no_remedy() -> None:
-    assert said(of_moment(OK)) == {}
-
-
-@pytest.mark.parametrize(
-    ("rows", "about", "sentence"),
-    [
-        (
-            SATURATED,
-            " full saturated",
-            "layer 'full' is saturated. H(T) is 99% of log2 n, so I(X;T) equals H(X) whatever the layer does. "
-            "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
-        ),
-        (
-            COLLAPSED,
-            " flat collapsed",
-            "layer 'flat' is collapsed. H(T) is 1% of log2 n: to the kernel all samples look alike (a dead layer?). "
-            "If its activations do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
-        ),
-        (
-            AT_CHANCE,
-            " lost at chance",
-            "layer 'lost' is at chance. I(X;T) is no larger than for shuffled pairs, so the curve says nothing about "
-            "the input. Use a larger probe or another bandwidth.",
-        ),
-    ],
-)
-def test_each_remedy_names_layer_number_and_what_to_do(rows: list[Row], about: str, sentence: str) -> None:
-    assert said(of_moment(OK, rows)) == {about: sentence}
-
-
-def test_what_it_is_about_is_the_same_at_every_epoch_so_that_it_is_said_once() -> None:
-    """The number in the sentence changes; whoever speaks goes by what it is about."""
-    later = rows_of("full", 5.99, 3.0)
-    first, second = said(of_moment(SATURATED)), said(of_moment(later))
-    assert first.keys() == second.keys()
-    assert first != second
-
-
-def test_each_probe_and_each_case_is_another_matter() -> None:
-    train = of_moment(rows_of("full", 5.94, 3.0, prefix="train/"), prefix="train/")
-    val = of_moment(rows_of("full", 0.06, 0.0, prefix="val/"), prefix="val/")
-    assert set(said(train + val, "train", "val")) == {"train full saturated", "val full collapsed"}
-
-
-def test_a_rule_named_in_a_remedy_is_there_to_be_typed() -> None:
-    for rows in (SATURATED, COLLAPSED):
-        (sentence,) = said(of_moment(rows)).values()
-        (rule,) = re.findall(r"MedianDistance\(.*?\)", sentence)
-        assert isinstance(eval(rule), MedianDistance)
-
-
-def test_without_a_chance_level_nothing_is_at_chance() -> None:
-    assert said(of_moment(rows_of("lost", 3.0, 0.01, chance=None))) == {}
-
-
-def live(**layers: Tensor) -> list[Row]:
-    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
-    return InformationPlane().measure(x, torch.arange(64) % 2, layers)
-
-
-def test_a_dead_layer_and_noise_are_found_in_real_rows() -> None:
-    noise = torch.randn(64, 5, generator=torch.Generator().manual_seed(1))
-    assert set(said(live(dead=torch.ones(64, 3, 2, 2), noise=noise))) == {" dead collapsed", " noise at chance"}
-
-
-def test_the_callback_says_each_remedy_once(tmp_path: Path) -> None:
-    """In three measurements of a network whose second layer is dead."""
-
-    class Dead(ResidualNet):
-        def build(self) -> None:
-            super().build()
-            nn.init.zeros_(self.block.conv2.weight)
-            nn.init.zeros_(self.block.conv2.bias)
-            self.block.conv2.requires_grad_(False)
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fit(tmp_path, callback(layers=["stem", "block.conv2"]), model=Dead())
-    (spoken,) = [str(one.message) for one in caught if "collapsed" in str(one.message)]
-    assert "MatrixRenyiCallback: layer 'block.conv2' is collapsed. H(T) is 0% of log2 n" in spoken
-
-
-# --------------------------------------------------------------------------------------------------------- card
-
-
-CHAIN = Chain(("ok", "full"), frozenset({("ok", "full")}), ("noise",))
-
-
-def shown(text: str) -> ElementTree.Element:
-    """The card as TensorBoard's text tab renders it."""
-    html = markdown.markdown(text, extensions=["markdown.extensions.tables", "markdown.extensions.fenced_code"])
-    return ElementTree.fromstring(f"<card>{html}</card>")
-
-
-def cells(table: ElementTree.Element) -> list[list[str]]:
-    return [["".join(cell.itertext()).strip() for cell in row] for row in table.iter("tr")]
-
-
-def test_the_card_has_one_row_a_layer_with_its_verdict() -> None:
-    rows = of_moment(OK, SATURATED, COLLAPSED, AT_CHANCE)
-    (table,) = shown(card(InformationPlane(), rows, {"": PROBE}, CHAIN)).iter("table")
-    assert cells(table) == [
-        ["layer", "I(X;T)", "shuffled", "I(T;Y)", "shuffled", "verdict"],
-        ["ok", "1.50", "0.50", "0.25", "", "ok"],
-        ["full", "3.00", "0.50", "0.25", "", "saturated"],
-        ["flat", "0.01", "0.50", "0.25", "", "collapsed"],
-        ["lost", "0.52", "0.50", "0.25", "", "at chance"],
-    ]
-
-
-def test_the_card_has_the_chain_as_a_list() -> None:
-    items = ["".join(item.itertext()) for item in shown(card(InformationPlane(), [], {}, CHAIN)).iter("li")]
-    assert items == ["ok → full", "noise: random, left out"]
-
-
-def test_a_card_without_a_chain_does_not_speak_of_one() -> None:
-    assert "Markov" not in card(InformationPlane(), of_moment(OK), {"": PROBE}, None)
-
-
-def test_the_card_says_how_it_was_measured() -> None:
-    text = card(InformationPlane(2, MedianDistance(scale=3)), of_moment(OK), {"": PROBE}, None)
-    assert "α = 2, MedianDistance(scale=3" in text
-    assert "Eigenvalues(" in text
-    assert "Probe of 64 samples:" in text
-
-
-def test_each_probe_has_a_table() -> None:
-    train = of_moment(rows_of("ok", 3.0, 1.5, prefix="train/"), prefix="train/")
-    val = of_moment(rows_of("ok", 3.0, 1.25, prefix="val/"), prefix="val/")
-    text = card(InformationPlane(), train + val, {"train": PROBE, "val": PROBE}, None)
-    assert "Probe of 64 samples (train):" in text
-    assert "Probe of 64 samples (val):" in text
-    first, second = shown(text).iter("table")
-    assert cells(first)[1][:2] == ["ok", "1.50"]
-    assert cells(second)[1][:2] == ["ok", "1.25"]
-
-
-@pytest.mark.parametrize(
-    "name", ["encoder.layers.0.self_attn", "_orig_", "__init__", "a|b", "a *b* `c`", "<b>", "x_1_"]
-)
-def test_names_are_shown_as_they_are(name: str) -> None:
-    text = card(
-        InformationPlane(), of_moment(rows_of(name, 3.0, 1.5)), {"": PROBE}, Chain((name,), frozenset(), (name,))
-    )
-    (table,) = shown(text).iter("table")
-    assert cells(table)[1:] == [[name, "1.50", "0.50", "0.25", "", "ok"]]
-    assert ["".join(item.itertext()) for item in shown(text).iter("li")][1:] == [f"{name}: random, left out"]
-
-
-# ------------------------------------------------------------------------------------ a run with everything on
+from lightning_infoplane import History, Jackknife, MatrixRenyiCallback
+from lightning_infoplane.measurement.history import Facts
+from lightning_infoplane.measurement.rows import Pair
 
 
 class Block(nn.Module):
@@ -249,13 +59,23 @@ def joined(pairs: list[tuple[str, str]]) -> list[str]:
     return [f"{a}-to-{b}" for a, b in pairs]
 
 
+def shown(text: str) -> ElementTree.Element:
+    """The card as TensorBoard's text tab renders it."""
+    html = markdown.markdown(text, extensions=["markdown.extensions.tables", "markdown.extensions.fenced_code"])
+    return ElementTree.fromstring(f"<card>{html}</card>")
+
+
+def cells(table: ElementTree.Element) -> list[list[str]]:
+    return [["".join(cell.itertext()).strip() for cell in row] for row in table.iter("tr")]
+
+
 def all_keys() -> set[str]:
     of_layers = ["H_T", "I_XT", "I_TY", "I_XT_chance", "I_TY_chance", "I_XT_p", "I_TY_p", "bandwidth"]
     of_layers += ["H_T_stderr", "I_XT_stderr", "I_TY_stderr", "total_correlation"]
     of_layers += ["redundancy_synergy", "redundancy_synergy_stderr", "non_redundant", "non_redundant_stderr"]
     of_errors = ["H_error", "I_error", "I_error_chance", "I_error_p", "bandwidth_error"]
     of_errors += ["H_error_stderr", "I_error_stderr"]
-    of_pairs = ["DPI_XT", "DPI_YT", "DPI_XT_stderr", "DPI_YT_stderr"]
+    of_pairs = ["DPI_XT", "DPI_TY", "DPI_XT_stderr", "DPI_TY_stderr"]
     return {
         *("H_X", "H_Y", "H_error_last", "DPI_XT_violations", "DPI_error_violations"),
         *(f"{quantity}/{layer}" for quantity in of_layers for layer in CHOSEN),
@@ -268,7 +88,13 @@ def all_keys() -> set[str]:
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[lp.Trainer, MatrixRenyiCallback, ResidualNet]:
     root = tmp_path_factory.mktemp("everything")
-    measured = callback(layers=CHOSEN, error_signals=True, redundancy=True, jackknife=4, chance=20, figures=True)
+    measured = callback(
+        layers=CHOSEN,
+        error_signals=True,
+        redundancy=True,
+        **estimator(standard_errors=Jackknife(4), shuffles=20),
+        **drawing(),
+    )
     return trained(root, measured)
 
 
@@ -293,22 +119,22 @@ def test_markov_pairs_are_those_of_the_graph(everything: Any) -> None:
 
 def test_gaps_are_differences_of_logged_values(everything: Any) -> None:
     _, measured, _ = everything
-    value = {(row.epoch, row.quantity, row.layer): row.value for row in measured.history}
+    value = {(row.epoch, row.quantity, row.place): row.value for row in measured.history}
     for epoch in range(3):
         for a, b in PAIRS:
             gap = value[epoch, "I_XT", a] - value[epoch, "I_XT", b]
-            assert value[epoch, "DPI_XT", f"{a}-to-{b}"] == pytest.approx(gap, abs=1e-9)
+            assert value[epoch, "DPI_XT", Pair(a, b)] == pytest.approx(gap, abs=1e-9)
         for b, a in BACKWARD:
             gap = value[epoch, "I_error", b] - value[epoch, "I_error", a]
-            assert value[epoch, "DPI_error", f"{b}-to-{a}"] == pytest.approx(gap, abs=1e-9)
+            assert value[epoch, "DPI_error", Pair(b, a)] == pytest.approx(gap, abs=1e-9)
 
 
 def test_violations_are_counted_against_the_standard_error(everything: Any) -> None:
     _, measured, _ = everything
-    value = {(row.epoch, row.quantity, row.layer): row.value for row in measured.history}
+    value = {(row.epoch, row.quantity, row.place): row.value for row in measured.history}
     for quantity, pairs in (("DPI_XT", PAIRS), ("DPI_error", BACKWARD)):
         for epoch in range(3):
-            gaps = [(value[epoch, quantity, p], value[epoch, f"{quantity}_stderr", p]) for p in joined(pairs)]
+            gaps = [(value[epoch, quantity, p], value[epoch, f"{quantity}_stderr", p]) for p in pairs]
             count = sum(gap < -2 * error - 1e-4 for gap, error in gaps)
             assert value[epoch, f"{quantity}_violations", ""] == count
 
@@ -332,6 +158,53 @@ def test_the_card_is_in_tensorboard_at_every_measurement(everything: Any) -> Non
     assert ["".join(item.itertext()) for item in shown(text).iter("li")] == [f"{a} → {b}" for a, b in PAIRS]
 
 
+def test_the_facts_are_in_tensorboard_once(everything: Any) -> None:
+    done, measured, _ = everything
+    accumulator = EventAccumulator(str(done.log_dir), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    (text,) = accumulator.Tensors("infoplane/facts/text_summary")
+    assert text.step == 0
+    told = Facts.from_json(text.tensor_proto.string_val[0].decode().strip())
+    assert told == measured.history.facts
+    assert told.n == {"": 32}
+    assert told.estimator["standard_errors"] == {"class": "Jackknife", "groups": 4}
+    assert told.chain == tuple(f"{a} → {b}" for a, b in PAIRS)
+
+
+def test_every_live_picture_is_there_at_every_measurement(everything: Any) -> None:
+    done, _, _ = everything
+    accumulator = EventAccumulator(str(done.log_dir), size_guidance={"images": 0})
+    accumulator.Reload()
+    tags = {f"infoplane/{kind}" for kind in ("plane", "depth", "depth-I_error", "maps")}
+    assert set(accumulator.Tags()["images"]) == tags
+    for tag in tags:
+        assert [image.step for image in accumulator.Images(tag)] == [0, 3, 7]
+
+
+def test_the_table_is_the_history(everything: Any) -> None:
+    done, measured, _ = everything
+    saved = History.load(Path(done.log_dir) / "infoplane.csv")
+    assert saved == measured.history
+    assert saved.facts == measured.history.facts
+
+
+def test_the_callback_says_each_remedy_once(tmp_path: Path) -> None:
+    """In three measurements of a network whose second layer is dead."""
+
+    class Dead(ResidualNet):
+        def build(self) -> None:
+            super().build()
+            nn.init.zeros_(self.block.conv2.weight)
+            nn.init.zeros_(self.block.conv2.bias)
+            self.block.conv2.requires_grad_(False)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(tmp_path, callback(layers=["stem", "block.conv2"]), model=Dead())
+    (spoken,) = [str(one.message) for one in caught if "collapsed" in str(one.message)]
+    assert "MatrixRenyiCallback: layer 'block.conv2' is collapsed. H(T) is 0% of log2 n" in spoken
+
+
 def test_the_run_is_not_disturbed(everything: Any, tmp_path: Path) -> None:
     """Weights, running statistics, momentum and the random numbers drawn are those of a run without the callback."""
     done, _, net = everything
@@ -350,7 +223,7 @@ def test_consecutive_pairs_on_request(tmp_path: Path) -> None:
     trained(tmp_path, measured)
     assert measured.markov_pairs == []
     executed = list(pairwise(CHOSEN))
-    assert {row.layer for row in measured.history if row.quantity == "DPI_XT"} == set(joined(executed))
+    assert {row.place for row in measured.history if row.quantity == "DPI_XT"} == set(executed)
 
 
 def test_error_signals_of_layers_of_which_one_reaches_the_loss_are_a_sentence(tmp_path: Path) -> None:
@@ -384,5 +257,5 @@ def test_a_layer_without_floats_is_left_out_with_a_sentence(tmp_path: Path) -> N
     measured = callback(layers=["conv", "mask"], error_signals=True)
     with pytest.warns(UserWarning, match=r"layer 'mask' is left out: expected floats \(32, \.\.\.\) as its output"):
         fit(tmp_path, measured, model=WithMask())
-    layers = {row.layer for row in measured.history if row.quantity in ("I_XT", "I_error")}
+    layers = {row.place for row in measured.history if row.quantity in ("I_XT", "I_error")}
     assert layers == {"stem", "block.conv1", "block.conv2", "last"}

@@ -15,11 +15,11 @@ import pytest
 import torch
 from lightning.pytorch import callbacks
 from lightning.pytorch.callbacks import StochasticWeightAveraging
-from networks import CLASSES, QUIET, TinyCNN, assert_same, callback, hooks_on, images, loader, moments
+from networks import CLASSES, QUIET, TinyCNN, assert_same, callback, drawing, hooks_on, images, loader, moments
 from torch import Tensor, nn
 from torchmetrics import Accuracy
 
-from lightning_infoplane import MatrixRenyiCallback
+from lightning_infoplane import Draw, EveryNSteps, MatrixRenyiCallback
 
 # ----------------------------------------------------------------------------------------------------- the networks
 
@@ -163,7 +163,7 @@ CASES = [
     Case("in-place activations, error signals", InPlace, measure={"error_signals": True}),
     Case("dropout, error signals, redundancy", Noisy, measure={"error_signals": True, "redundancy": True}),
     Case("accumulated gradients", Noisy, {"accumulate_grad_batches": 4}),
-    Case("measured within accumulation", Noisy, {"accumulate_grad_batches": 2}, measure={"every_n_train_steps": 1}),
+    Case("measured within accumulation", Noisy, {"accumulate_grad_batches": 2}, measure={"schedule": EveryNSteps(1)}),
     Case("manual optimization", Manual),
     *(  # since Lightning 2.6
         [Case("averaged weights (EMA)", Noisy, beside=lambda: [callbacks.EMAWeightAveraging(decay=0.9)])]
@@ -178,7 +178,7 @@ CASES = [
     Case("torch.compile(module)", Silent, prepare=compile_wrapped),
     Case("compiled submodule", CompiledBody),
     Case("persistent workers", Noisy, loader={"num_workers": 1, "persistent_workers": True, "shuffle": True}),
-    Case("probe of training data", Noisy, loader={"shuffle": True}, measure={"probe_from": ("train", "val")}),
+    Case("probe of training data", Noisy, loader={"shuffle": True}, measure={"probe": Draw(32, ("train", "val"))}),
     Case("probe in pieces", Noisy, measure={"probe_batch_size": 9}),
     Case("shared weights", Shared),
     Case("the module's own metrics", WithMetrics),
@@ -257,7 +257,7 @@ def assert_undisturbed(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_run_is_the_same_with_and_without_the_callback(tmp_path: Path, case: Case) -> None:
-    measured = callback(figures=True, **case.measure)
+    measured = callback(**drawing(), **case.measure)
     alone, with_guest = run(tmp_path, case), run(tmp_path, case, measured)
     assert len(moments(measured)) >= 3
     assert with_guest["afterwards"]["hooks"] == 0
@@ -271,7 +271,7 @@ def test_layers_in_compiled_code_are_measured_under_their_own_names(tmp_path: Pa
     assert trace["compilations"]
     plain = {Silent: Silent, CompiledBody: Noisy}[case.model]
     run(tmp_path, Case("eager", plain), eager)
-    assert [row[:4] for row in measured.history] == [row[:4] for row in eager.history]
+    assert [row[:-1] for row in measured.history] == [row[:-1] for row in eager.history]
     assert [row.value for row in measured.history] == pytest.approx([row.value for row in eager.history], abs=1e-5)
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import lightning.pytorch as lp
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from networks import QUIET, TinyCNN, callback, images, loader
+from networks import QUIET, TinyCNN, callback, estimator, images, loader
 from torch import Tensor, nn
 from torch.utils.data import Subset
+
+from lightning_infoplane import Draw, EveryNSteps, Jackknife
 
 
 class Norm(TinyCNN):
@@ -58,12 +60,12 @@ class Report(lp.Callback):
     def on_train_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         (measured,) = [one for one in trainer.callbacks if hasattr(one, "markov_pairs")]
         report = {
-            "history": measured.history,
+            "history": [[*row[:3], str(row.place), *row[4:]] for row in measured.history],
             "metrics": {key: value.item() for key, value in trainer.callback_metrics.items() if "loss" not in key},
             "epochs": trainer.current_epoch,
             "best": next((c.best_model_path for c in trainer.callbacks if isinstance(c, ModelCheckpoint)), ""),
             "weights": sum(float(p.detach().double().sum()) for p in pl_module.parameters()),
-            "probe": [probe.fingerprint() for probe in measured._probes.values()],
+            "probe": measured.state_dict()["probes"],
         }
         (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(report))
 
@@ -79,13 +81,14 @@ def main(scenario: str, strategy: str, folder: Path) -> None:
             ModelCheckpoint(folder / "kept", monitor="I_TY/conv2", mode="max", save_top_k=1, filename="{epoch}"),
         ]
     if scenario == "both":
-        options |= {"probe_from": ("train", "val"), "error_signals": True}
+        options |= {"probe": Draw(32, ("train", "val")), "error_signals": True}
     if scenario == "differing":
         # What a script draws without a seed differs between the ranks that run it.
         drawn = images(32, seed=os.getpid() % 1000)
-        options |= {"probe": drawn.tensors, "redundancy": True, "error_signals": True, "jackknife": 2}
+        options |= {"probe": drawn.tensors, "redundancy": True, "error_signals": True}
+        options |= estimator(standard_errors=Jackknife(2))
     if scenario == "steps":
-        options |= {"every_n_train_steps": 3}
+        options |= {"schedule": EveryNSteps(3)}
     guests = [] if scenario == "absent" else [callback(**options), Report(folder)]
     trainer = lp.Trainer(
         **QUIET,

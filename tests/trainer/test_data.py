@@ -8,11 +8,13 @@ from typing import Any
 import lightning.pytorch as lp
 import pytest
 import torch
+from lightning.pytorch.trainer.states import RunningStage
 from networks import TinyCNN, TinyData, assert_same, callback, fit, images, loader, moments, series, trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from lightning_infoplane import Probe
+from lightning_infoplane import Draw, Probe
+from lightning_infoplane.trainer.data import make_probes
 
 
 @dataclass
@@ -98,7 +100,7 @@ def test_of_several_loaders_the_first_is_used(tmp_path: Path, source: str, wrap:
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return TinyCNN.training_step(self, batch["first"] if isinstance(batch, dict) else batch[0], batch_idx)
 
-    usual, measured = callback(probe_from=source), callback(probe_from=source)
+    usual, measured = callback(probe=Draw(32, source)), callback(probe=Draw(32, source))
     fit(tmp_path, usual, model=Several)
     val = wrap([loader(images(seed=1)), loader(images(seed=2))])
     run = trainer(tmp_path, measured)
@@ -118,8 +120,7 @@ class Stream(IterableDataset[Any]):
 
 
 def test_of_an_iterable_data_set_the_first_samples_are_the_probe(tmp_path: Path) -> None:
-    streamed, given = callback(), callback(probe=images(32, seed=1).tensors)
-    given._wanted = Probe(*images(seed=1)[:32])
+    streamed, given = callback(), callback(probe=Probe(*images(seed=1)[:32]))
     fit(tmp_path, streamed, train=loader(Stream(0)), val=loader(Stream(1)))
     fit(tmp_path, given)
     assert streamed.history == given.history
@@ -145,13 +146,13 @@ def test_an_iterable_that_is_no_loader_says_what_to_pass(tmp_path: Path) -> None
             return iter(batches)
 
     with pytest.raises(ValueError, match=r"cannot draw a probe from a Batches .* probe=\(inputs, targets\)"):
-        fit(tmp_path, callback(probe_from="train"), train=Batches())
+        fit(tmp_path, callback(probe=Draw(32, "train")), train=Batches())
 
 
 def test_a_loader_of_ready_made_batches_says_what_to_pass(tmp_path: Path) -> None:
     ready = DataLoader([tuple(images().tensors)], batch_size=None)
     with pytest.raises(ValueError, match="cannot draw a probe from a DataLoader that has no data set of single"):
-        fit(tmp_path, callback(probe_from="train"), train=ready)
+        fit(tmp_path, callback(probe=Draw(32, "train")), train=ready)
 
 
 class Transferring(TinyData):
@@ -167,37 +168,86 @@ class Transferring(TinyData):
         return [batch[0] * 3, batch[1]]
 
 
-def test_transfer_hooks_of_a_data_module_apply_once(tmp_path: Path) -> None:
-    held: list[Probe] = []
+class Peek(lp.Callback):
+    """Makes a probe when training begins, as the callback does, and keeps it; notes what the Trainer is doing."""
 
-    class Peek(lp.Callback):
-        def on_train_batch_start(
-            self, trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any, batch_idx: int
-        ) -> None:
-            held.extend(measured._probes.values())
+    def __init__(self, wanted: Draw | Probe, seed: int = 0) -> None:
+        self.wanted, self.seed = wanted, seed
+        self.probes: dict[str, Probe] = {}
+        self.notices: list[str] = []
 
-    for data, measured in ((TinyData(), callback(probe=64)), (Transferring(), callback(probe=64))):
-        trainer(tmp_path, measured, Peek(), max_epochs=1).fit(TinyCNN(), datamodule=data)
-    plain, hooked = held[0], held[-1]
+    def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
+        before = trainer.state.stage
+        self.probes = make_probes(
+            trainer, pl_module, self.wanted, self.seed, lambda about, message: self.notices.append(message)
+        )
+        assert before is trainer.state.stage is RunningStage.TRAINING
+
+
+def peek(root: Path, wanted: Draw | Probe, seed: int = 0, data: lp.LightningDataModule | None = None) -> Probe:
+    """The only probe of a run."""
+    peeking = Peek(wanted, seed)
+    trainer(root, peeking, max_epochs=1).fit(TinyCNN(), datamodule=data or TinyData())
+    (probe,) = peeking.probes.values()
+    return probe
+
+
+@pytest.mark.parametrize("wanted", [Draw(64), Draw(64, "train"), Probe(*images().tensors)], ids=["val", "train", "own"])
+def test_transfer_hooks_of_a_data_module_apply_once(tmp_path: Path, wanted: Draw | Probe) -> None:
+    plain, hooked = peek(tmp_path, wanted), peek(tmp_path, wanted, data=Transferring())
     assert_same(hooked.inputs, (plain.inputs * 2 + 1) * 3)
     assert_same(hooked.targets, plain.targets)
 
 
+def test_the_seed_decides_which_samples_are_drawn(tmp_path: Path) -> None:
+    first, again, other = (peek(tmp_path, Draw(32), seed) for seed in (0, 0, 1))
+    assert_same(again.inputs, first.inputs)
+    assert not torch.equal(other.inputs, first.inputs)
+
+
+def test_the_probe_is_stratified(tmp_path: Path) -> None:
+    assert peek(tmp_path, Draw(32)).targets.bincount().tolist() == [8, 8, 8, 8]
+
+
+def test_two_sources_give_two_probes_by_name(tmp_path: Path) -> None:
+    peeking = Peek(Draw(64, ("train", "val")))
+    fit(tmp_path, peeking, max_epochs=1)
+    assert list(peeking.probes) == ["train", "val"]
+    for name, seed in (("train", 0), ("val", 1)):
+        assert_same(peeking.probes[name].inputs, images(seed=seed).tensors[0])
+
+
+def test_validation_data_that_are_missing_are_told(tmp_path: Path) -> None:
+    peeking = Peek(Draw(64))
+    fit(tmp_path, peeking, max_epochs=1, limit_val_batches=0)
+    assert peeking.notices == ["there is no validation data: the probe is drawn from the training data."]
+    assert_same(peeking.probes[""].inputs, images().tensors[0])
+
+
+def test_a_source_asked_for_by_name_is_told_nothing(tmp_path: Path) -> None:
+    peeking = Peek(Draw(64, "train"))
+    fit(tmp_path, peeking, max_epochs=1, limit_val_batches=0)
+    assert peeking.notices == []
+
+
 def test_train_and_validation_side_by_side(tmp_path: Path) -> None:
-    both, train, val = callback(probe_from=("train", "val")), callback(probe_from="train"), callback()
+    both, train, val = callback(probe=Draw(32, ("train", "val"))), callback(probe=Draw(32, "train")), callback()
     done = fit(tmp_path, both)
     fit(tmp_path, train)
     fit(tmp_path, val)
     for source, alone in (("train", train), ("val", val)):
-        assert series(both, quantity=f"{source}/I_XT") == series(alone)
+        assert [row for row in both.history if row.probe == source] == [
+            row._replace(probe=source) for row in alone.history
+        ]
         assert f"{source}/I_XT/conv1" in done.callback_metrics
         assert f"{source}/DPI_XT/conv1-to-conv2" in done.callback_metrics
         assert f"{source}/H_X" in done.callback_metrics
 
 
 def test_both_without_validation_data_says_what_to_pass(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no 'val' data. Pass probe_from='train'"):
-        fit(tmp_path, callback(probe_from=("train", "val")), limit_val_batches=0)
+    message = r"there is no 'val' data. Pass probe=Draw\(32, source='train'\)"
+    with pytest.raises(ValueError, match=message):
+        fit(tmp_path, callback(probe=Draw(32, ("train", "val"))), limit_val_batches=0)
 
 
 class Keywords(TinyCNN):
@@ -260,3 +310,58 @@ def test_validation_data_come_as_in_validation(tmp_path: Path) -> None:
     h_x = [row.value for row in measured.history if row.quantity == "H_X"]
     assert min(h_x) > 0.5
     assert done.state.finished
+
+
+class Staged(TinyCNN):
+    """Notes in which stage batches come over; fails there if told to."""
+
+    fails = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages: list[RunningStage | None] = []
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.stages.append(self.trainer.state.stage)
+        if self.fails and self.trainer.state.stage is RunningStage.VALIDATING:
+            raise OSError("no batch today")
+        return batch
+
+
+@pytest.mark.parametrize(
+    ("source", "stage"), [("val", RunningStage.VALIDATING), ("train", RunningStage.TRAINING)], ids=["val", "train"]
+)
+def test_a_batch_comes_over_in_the_stage_of_its_source(tmp_path: Path, source: Any, stage: RunningStage) -> None:
+    """Peek asserts that the Trainer is training again afterwards."""
+    model = Staged()
+    fit(tmp_path, Peek(Draw(32, source)), model=model, max_epochs=1, num_sanity_val_steps=0)
+    assert model.stages[0] is stage
+    assert model.stages[1:] == [RunningStage.TRAINING] * 4 + [RunningStage.VALIDATING] * 4
+
+
+def test_the_stage_is_restored_after_a_failure_too(tmp_path: Path) -> None:
+    found: list[RunningStage | None] = []
+
+    class Careful(Peek):
+        def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
+            with pytest.raises(OSError, match="no batch today"):
+                super().on_train_start(trainer, pl_module)
+            found.append(trainer.state.stage)
+
+    model = Staged()
+    model.fails = True
+    fit(tmp_path, Careful(Draw(32)), model=model, max_epochs=1, limit_val_batches=1, check_val_every_n_epoch=2)
+    assert found == [RunningStage.TRAINING]
+
+
+def test_validation_that_has_yet_to_be_set_up_is_set_up_in_its_own_stage(tmp_path: Path) -> None:
+    stages: list[RunningStage | None] = []
+
+    class Data(TinyData):
+        def val_dataloader(self) -> DataLoader[Any]:
+            stages.append(self.trainer.state.stage)
+            return super().val_dataloader()
+
+    run = trainer(tmp_path, Peek(Draw(32)), max_epochs=1, num_sanity_val_steps=0)
+    run.fit(TinyCNN(), datamodule=Data())
+    assert stages == [RunningStage.VALIDATING]

@@ -14,10 +14,14 @@ import pytorch_lightning as pl
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from matplotlib.figure import Figure
-from networks import LAYERS, callback, events, fit
+from networks import LAYERS, callback, drawing, estimator, events, fit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lightning_infoplane.loggers import log_figure, log_key, log_scalars, log_text
+from lightning_infoplane import Draw, Jackknife, MatrixRenyiCallback, Row
+from lightning_infoplane.measurement.history import Facts
+from lightning_infoplane.measurement.quantities import QUANTITIES, log_key
+from lightning_infoplane.measurement.rows import Pair
+from lightning_infoplane.trainer.loggers import ModuleLog, log_figure, log_scalars, log_text, run_folder
 
 STEPS = [0, 3, 7]
 PNG = b"\x89PNG\r\n"
@@ -28,15 +32,15 @@ vendor = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::Futur
 
 def values(measured: Any, key: str) -> list[float]:
     """A curve of the history, by its logged key."""
-    quantity, _, layer = key.partition("/")
-    return [row.value for row in measured.history if (row.quantity, row.layer) == (quantity, layer)]
+    quantity, _, place = key.partition("/")
+    return [row.value for row in measured.history if (row.quantity, str(row.place)) == (quantity, place)]
 
 
 # ------------------------------------------------------------------------------------- the loggers of Lightning
 
 
 def test_tensorboard_has_curves_pictures_and_the_card(tmp_path: Path) -> None:
-    measured = callback(figures=True)
+    measured = callback(**drawing())
     done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
     scalars = events(done.log_dir)
     for key in ("I_XT/conv1", "H_X"):
@@ -50,13 +54,16 @@ def test_tensorboard_has_curves_pictures_and_the_card(tmp_path: Path) -> None:
         assert accumulator.Images(picture)[0].encoded_image_string.startswith(PNG)
     card = accumulator.Tensors("infoplane/card/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| conv1 |" in card
+    (facts,) = accumulator.Tensors("infoplane/facts/text_summary")  # once a run
+    assert facts.step == 0
+    assert Facts.from_json(facts.tensor_proto.string_val[0].decode().strip()) == measured.history.facts
     assert not list(Path(done.log_dir).glob("*.png"))
 
 
 def test_csv_has_curves_and_pictures_are_files(tmp_path: Path) -> None:
     import csv
 
-    measured = callback(figures=True)
+    measured = callback(**drawing())
     done = fit(tmp_path, measured, logger=CSVLogger(tmp_path))
     with (Path(done.log_dir) / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["I_XT/conv1"]]
@@ -66,7 +73,7 @@ def test_csv_has_curves_and_pictures_are_files(tmp_path: Path) -> None:
 
 
 def test_two_probes_have_curves_and_pictures_of_their_own(tmp_path: Path) -> None:
-    measured = callback(figures=True, probe_from=("train", "val"), name="mine", log_prefix="")
+    measured = callback(**drawing(), probe=Draw(32, ("train", "val")), name="mine", log_prefix="")
     done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
     assert {f"{probe}/I_XT/{layer}" for probe in ("train", "val") for layer in LAYERS} <= set(events(done.log_dir))
     accumulator = EventAccumulator(done.log_dir)
@@ -79,7 +86,7 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     logger = lp.loggers.MLFlowLogger("infoplane", tracking_uri=(tmp_path / "mlruns").as_uri(), synchronous=True)
-    measured = callback(figures=True)
+    measured = callback(**drawing())
     fit(tmp_path, measured, logger=logger)
     client = mlflow.tracking.MlflowClient((tmp_path / "mlruns").as_uri())
     for key in ("I_XT/conv1", "DPI_XT/conv1-to-conv2", "H_X"):
@@ -112,7 +119,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
     logger = lp.loggers.WandbLogger("run", save_dir=tmp_path, offline=True, project="infoplane")
-    measured = callback(figures=True)
+    measured = callback(**drawing())
     fit(tmp_path, measured, logger=logger)
     wandb.finish()
     found = {}
@@ -140,7 +147,7 @@ def test_comet_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "log_env_details": False,
     }
     logger = lp.loggers.CometLogger(api_key="none", project="infoplane", offline_directory=str(tmp_path), **quick)
-    measured = callback(figures=True)
+    measured = callback(**drawing())
     fit(tmp_path, measured, logger=logger)
     logger.experiment.end()
     with zipfile.ZipFile(next(tmp_path.glob("*.zip"))) as archive:
@@ -178,7 +185,7 @@ class Diary(Logger):
 
 
 def test_a_logger_of_the_users_own(tmp_path: Path) -> None:
-    diary, measured = Diary(), callback(figures=True)
+    diary, measured = Diary(), callback(**drawing())
     fit(tmp_path, measured, logger=diary)
     found = [(step, metrics["I_XT/conv1"]) for step, metrics in diary.lines if "I_XT/conv1" in metrics]
     assert found == list(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
@@ -188,7 +195,7 @@ def test_a_logger_of_the_users_own(tmp_path: Path) -> None:
 def test_several_loggers_at_once(tmp_path: Path) -> None:
     """Of both packages: a logger of the one works in the Trainer of the other."""
     diary, board = Diary(), TensorBoardLogger(tmp_path, "board")
-    fit(tmp_path, callback(figures=True), logger=[board, CSVLogger(tmp_path, "csv"), diary])
+    fit(tmp_path, callback(**drawing()), logger=[board, CSVLogger(tmp_path, "csv"), diary])
     scalars = events(board.log_dir)
     assert [step for step, _ in scalars["I_XT/conv1"]] == STEPS
     assert sum("I_XT/conv1" in metrics for _, metrics in diary.lines) == 3
@@ -200,7 +207,7 @@ def test_several_loggers_at_once(tmp_path: Path) -> None:
 
 def test_loggers_of_the_other_package(tmp_path: Path) -> None:
     board = pl.loggers.TensorBoardLogger(tmp_path)
-    fit(tmp_path, callback(figures=True), logger=board)
+    fit(tmp_path, callback(**drawing()), logger=board)
     accumulator = EventAccumulator(board.log_dir)
     accumulator.Reload()
     assert "infoplane/plane" in accumulator.Tags()["images"]
@@ -214,7 +221,7 @@ class Refusing(Diary):
 
 
 def test_a_logger_that_fails_on_a_picture_does_not_end_training(tmp_path: Path) -> None:
-    measured = callback(figures=True)
+    measured = callback(**drawing())
     with pytest.warns(UserWarning, match=r"could not write .*ConnectionError: the server is gone"):
         done = fit(tmp_path, measured, logger=Refusing())
     assert done.current_epoch == 2
@@ -223,20 +230,6 @@ def test_a_logger_that_fails_on_a_picture_does_not_end_training(tmp_path: Path) 
 
 
 # ---------------------------------------------------------------------------------------------- one function each
-
-
-@pytest.mark.parametrize(
-    ("prefix", "quantity", "layer", "key"),
-    [
-        ("", "I_XT", "encoder.0.conv", "I_XT/encoder.0.conv"),
-        ("a/", "train/I_XT", "conv", "a/train/I_XT/conv"),
-        ("", "DPI_XT", "a-to-b", "DPI_XT/a-to-b"),
-        ("", "H_X", "", "H_X"),
-        ("my run: ", "H_T", "σ(1)", "my_run__H_T/__1_"),
-    ],
-)
-def test_keys(prefix: str, quantity: str, layer: str, key: str) -> None:
-    assert log_key(prefix, quantity, layer) == key
 
 
 def test_mlflow_changes_no_key() -> None:
@@ -281,16 +274,130 @@ def test_pictures_nobody_shows_are_files(tmp_path: Path, loggers: list[Any]) -> 
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["infoplane-train-plane.png"]
 
 
-def test_text_goes_to_whatever_can_show_it() -> None:
-    thing, calls = recorder(add_text=print)
-    log_text([SimpleNamespace(experiment=thing), SimpleNamespace()], "card", "**bold**", 3)
-    assert calls == [("add_text", ("card", "**bold**", 3))]
+TEXT_APIS = {
+    "like TensorBoard": ("experiment", "add_text", ("infoplane/card", "**bold**", 3)),
+    "like W&B and SwanLab": (
+        "logger",
+        "log_text",
+        {"key": "infoplane/card", "columns": ["text"], "data": [["**bold**"]], "step": 3},
+    ),
+    "like MLflow": ("client", "log_text", ("run", "**bold**", "infoplane/card_000003.md")),
+    "like Comet": ("experiment", "log_text", {"step": 3}),
+}
 
 
-def test_scalars_are_written_with_their_epoch() -> None:
+@pytest.mark.parametrize("api", TEXT_APIS)
+def test_text_goes_to_whatever_can_show_it(api: str) -> None:
+    place, method, arguments = TEXT_APIS[api]
+    thing, calls = recorder(**{method: print})
+    logger = thing if place == "logger" else SimpleNamespace(experiment=thing)
+    if place == "client":
+        logger.run_id = "run"
+    log_text([SimpleNamespace(), logger, SimpleNamespace(experiment=None)], "infoplane/card", "**bold**", 3)
+    assert calls == [(method, arguments)]
+
+
+ROWS = [
+    Row(2, 4, "", "", "log2_n", 5.0),
+    Row(2, 4, "", "conv1", "I_XT", 1.5),
+    Row(2, 4, "val", Pair("conv1", "conv2"), "DPI_XT", 0.25),
+    Row(2, 4, "", "conv1", "I_XT_chance", 0.5),
+    Row(2, 4, "", "conv1", "bandwidth", 3.0),
+]
+MAIN = {"mine/I_XT/conv1": 1.5, "mine/val/DPI_XT/conv1-to-conv2": 0.25}
+ALL = MAIN | {"mine/I_XT_chance/conv1": 0.5, "mine/bandwidth/conv1": 3.0}
+
+
+@pytest.mark.parametrize(("log", "expected"), [("main", MAIN), ("all", ALL)], ids=["main", "all"])
+def test_scalars_are_written_by_their_keys_with_their_epoch(log: str, expected: dict[str, float]) -> None:
+    diaries = [Diary(), Diary()]
+    log_scalars(diaries, ROWS, "mine/", log, step=4, epoch=2)
+    for diary in diaries:
+        assert diary.lines == [(4, expected | {"epoch": 2})]
+
+
+def test_where_nothing_is_logged_there_is_no_line() -> None:
+    """A step with an epoch and nothing else would be a point on a curve of Lightning's own."""
     diary = Diary()
-    log_scalars([diary], {"I_XT/conv1": 1.5}, step=4, epoch=2)
-    assert diary.lines == [(4, {"I_XT/conv1": 1.5, "epoch": 2})]
+    log_scalars([diary], ROWS[:1], "", "all", step=4, epoch=2)
+    assert diary.lines == []
+
+
+class Module:
+    """What is needed of a LightningModule: its metrics are asked for at the end, as Lightning does."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.logged: dict[str, tuple[Any, dict[str, Any]]] = {}
+
+    def log(self, key: str, metric: Any, **options: Any) -> None:
+        self.logged[key] = metric, options
+
+
+@pytest.mark.parametrize(("log", "expected"), [("main", MAIN), ("all", ALL)], ids=["main", "all"])
+def test_a_module_logs_the_same_keys_at_an_epochs_end_to_the_last_bit(log: str, expected: dict[str, float]) -> None:
+    module, to_module = Module(), ModuleLog()
+    third = [row._replace(value=row.value / 3) for row in ROWS]  # no number of 32 bits
+    to_module(module, third, "mine/", log)
+    assert {key: metric.compute().item() for key, (metric, _) in module.logged.items()} == {
+        key: value / 3 for key, value in expected.items()
+    }
+    assert all(metric.compute().dtype == torch.float64 for metric, _ in module.logged.values())
+    assert all(options["on_epoch"] and not options["on_step"] for _, options in module.logged.values())
+
+
+def test_a_key_keeps_its_metric_and_its_latest_value() -> None:
+    module, to_module = Module(), ModuleLog()
+    to_module(module, ROWS, "mine/", "main")
+    first = {key: metric for key, (metric, _) in module.logged.items()}
+    to_module(module, [row._replace(value=7.0) for row in ROWS], "mine/", "main")
+    assert all(metric is first[key] for key, (metric, _) in module.logged.items())
+    assert {metric.compute().item() for metric in first.values()} == {7.0}
+
+
+def test_a_module_that_moved_gets_metrics_where_it_is() -> None:
+    module, to_module = Module(), ModuleLog()
+    to_module(module, ROWS, "mine/", "main")
+    module.device = torch.device("meta")
+    to_module(module, ROWS, "mine/", "main")
+    assert {metric.device.type for metric, _ in module.logged.values()} == {"meta"}
+
+
+def test_a_runs_files_are_in_the_directory_that_its_first_logger_names(tmp_path: Path) -> None:
+    board, table = TensorBoardLogger(tmp_path, "board", "seven"), CSVLogger(tmp_path, "table", 3)
+    assert run_folder([board, table], "elsewhere") == Path(board.log_dir) == tmp_path / "board" / "seven"
+    assert run_folder([table, board], "elsewhere") == tmp_path / "table" / "version_3"
+
+
+@pytest.mark.parametrize(
+    ("logger", "folder"),
+    [
+        (SimpleNamespace(save_dir="saved", name="run", version=4), "saved/run/version_4"),
+        (SimpleNamespace(save_dir="saved", name="run", version="x7"), "saved/run/x7"),
+        (SimpleNamespace(save_dir=None, name="run", version="x7"), "default/run/x7"),
+        (SimpleNamespace(log_dir=None, save_dir="saved", name="run", version=0), "saved/run/version_0"),
+    ],
+)
+def test_a_logger_without_a_directory_of_the_run_gets_one_by_name_and_version(logger: Any, folder: str) -> None:
+    assert run_folder([logger], "default") == Path(folder)
+
+
+def test_without_a_logger_files_are_where_the_trainer_puts_its_own() -> None:
+    assert run_folder([], "default") == Path("default")
+
+
+def test_by_default_only_the_main_quantities_are_logged_and_all_are_in_the_table(tmp_path: Path) -> None:
+    options = estimator(shuffles=20, standard_errors=Jackknife(2))
+    diary, measured = Diary(), MatrixRenyiCallback(probe=32, **options)
+    done = fit(tmp_path, measured, logger=diary)
+    derived = {one.key for quantity in QUANTITIES for one in quantity.derived} | {"bandwidth", "log2_n"}
+    logged = {key for _, metrics in diary.lines for key in metrics}
+    assert "I_XT/conv1" in logged
+    for key in (*logged, *done.callback_metrics):
+        assert key.partition("/")[0] not in derived
+    assert {row.quantity for row in measured.history} >= {
+        *("I_XT_chance", "I_XT_p", "I_XT_stderr", "DPI_XT_stderr", "bandwidth", "log2_n"),
+    }
 
 
 def test_nothing_of_the_loggers_holds_on_to_the_graph(tmp_path: Path) -> None:
