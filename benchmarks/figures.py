@@ -65,8 +65,7 @@ def draw_in_tensorboard(rows: list[Row]) -> tuple[float, float]:
 def draw(logger: TensorBoardLogger, folder: Path, rows: list[Row], step: int) -> None:
     """The pictures that the callback draws while training."""
     for tag, picture in live_pictures(rows):
-        figure: Any = picture.draw(rows).figure
-        log_figure([logger], f"infoplane/{tag}", figure, step, folder)
+        log_figure([logger], f"infoplane/{tag}", picture.figure(rows), step, folder)
 
 
 def history() -> list[Row]:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_infoplane import Estimator, Jackknife, LogSpacedEpochs, MatrixRenyiCallback
-from lightning_infoplane.measurement.rows import Pair
 
 
 class SmallVGG(DigitsCNN):
@@ -66,9 +65,9 @@ def main() -> None:
 
     print("\nchains found:", ", ".join(f"{a} → {b}" for a, b in callback.markov_pairs))
     last = {(row.quantity, row.place): row.value for row in callback.history if row.epoch == options.epochs}
-    for a, b in callback.markov_pairs:
-        gap, error = (last[name, Pair(a, b)] for name in ("DPI_XT", "DPI_XT_stderr"))
-        print(f"I(X;T) from {a} to {b}: falls by {gap:+.3f} ± {error:.3f} bits")
+    for pair in callback.markov_pairs:
+        gap, error = (last[name, pair] for name in ("DPI_XT", "DPI_XT_stderr"))
+        print(f"I(X;T) from {pair.first} to {pair.second}: falls by {gap:+.3f} ± {error:.3f} bits")
     print(
         f"violations beyond two standard errors: {last['DPI_XT_violations', '']:.0f} forward, "
         f"{last['DPI_error_violations', '']:.0f} backward"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.history import History
 from lightning_infoplane.measurement.listener import Notices
-from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.measurement.rows import Pair, Row
 from lightning_infoplane.measurement.settings import Choice, Estimator
 from lightning_infoplane.monitor import Monitor, choose_layers
 from lightning_infoplane.network.gradients import ErrorSignals
@@ -188,7 +188,7 @@ class MatrixRenyiCallback(Choice, _Callback):
         return History.from_state(self._saved["plane"]["history"]) if self._saved else History()
 
     @property
-    def markov_pairs(self) -> list[tuple[str, str]]:
+    def markov_pairs(self) -> list[Pair]:
         """Pairs of layers between which the data-processing inequality is implied, once training has begun."""
         return [] if self._monitor is None else self._monitor.markov_pairs
 
@@ -330,8 +330,7 @@ class MatrixRenyiCallback(Choice, _Callback):
         rows = self.history
         for probe in probes_of(rows):
             for kind, picture in live_pictures(rows, probe):
-                figure: Any = picture.draw(rows, probe).figure
-                yield f"{probe}/{kind}" if probe else kind, figure
+                yield f"{probe}/{kind}" if probe else kind, picture.figure(rows, probe)
 
 
 def _warn(message: str) -> None:

@@ -16,7 +16,7 @@ from lightning_infoplane.measurement.listener import Listener, Notices
 from lightning_infoplane.measurement.measurement import Measurement
 from lightning_infoplane.measurement.plane import InformationPlane
 from lightning_infoplane.measurement.ranks import Ranks
-from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.measurement.rows import Pair, Row
 from lightning_infoplane.measurement.settings import Estimator
 from lightning_infoplane.network.activations import call, watch
 from lightning_infoplane.network.chains import Chains, find_chains
@@ -117,9 +117,10 @@ class Monitor:
         return self.plane.history
 
     @property
-    def markov_pairs(self) -> list[tuple[str, str]]:
+    def markov_pairs(self) -> list[Pair]:
         """Pairs of layers between which the data-processing inequality is implied, once they have been looked for."""
-        return [] if self.chains is None or self.chains.forward is None else self.chains.forward.pairs
+        chain = None if self.chains is None else self.chains.forward
+        return [] if chain is None else [Pair(*pair) for pair in chain.pairs]
 
     def measure(
         self, epoch: int = 0, step: int = 0, progress: Callable[[int], object] = lambda layers: None

@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str]] = {
 }
 # Values that are handed on from room to room; whoever hands them on may import them from where they live.
 VALUE_TYPES = {
-    *("Row", "History", "Estimator", "Choice", "Redundancy", "Notices"),
+    *("Row", "Pair", "History", "Estimator", "Choice", "Redundancy", "Notices"),
     *("Probe", "Draw", "ErrorSignals", "LayerSpec"),
 }
 PACKAGES = {"estimator", "network", "measurement", "views", "trainer"}

@@ -1,4 +1,4 @@
-"""Nested outputs and batches: the tensors in them, tensors and replaced."""
+"""Nested outputs and batches: the tensors in them, found and replaced."""
 
 from collections.abc import Callable, Mapping, MutableMapping
 from copy import copy

@@ -25,7 +25,7 @@ _LONG = 10.0
 _CHEAP = 0.05
 
 # Makes the pictures of a run when it is called, each with its tag.
-Draw = Callable[[], Iterable[tuple[str, "Figure"]]]
+MakePictures = Callable[[], Iterable[tuple[str, "Figure"]]]
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,7 +104,7 @@ class Writer:
         step: int,
         *,
         texts: Mapping[str, str],
-        draw: Draw,
+        draw: MakePictures,
     ) -> None:
         """After a measurement: the table, the texts by the last part of their tag, and pictures where they are due."""
         if not _may_write(trainer):
@@ -118,7 +118,7 @@ class Writer:
         elif self._outputs.figures:
             self._undrawn = step
 
-    def end(self, trainer: lp.Trainer, draw: Draw) -> None:
+    def end(self, trainer: lp.Trainer, draw: MakePictures) -> None:
         """The run is over: draw what was left out of the last measurement."""
         if self._undrawn is not None and _may_write(trainer):
             self._draw(trainer, self._undrawn, draw)
@@ -140,7 +140,7 @@ class Writer:
             return self._drawing_seconds <= _CHEAP * (time.monotonic() - self._began)
         return self._outputs.figures
 
-    def _draw(self, trainer: lp.Trainer, step: int, draw: Draw) -> None:
+    def _draw(self, trainer: lp.Trainer, step: int, draw: MakePictures) -> None:
         """To loggers that show pictures, or as PNG."""
         began = time.monotonic()
         folder = run_folder(trainer.loggers, trainer.default_root_dir)

@@ -62,6 +62,11 @@ class Picture:
             return _TOGETHER[self.panel](rows, ax=ax, probe=probe)
         return _EACH[self.panel](rows, self.quantity, ax=ax, probe=probe)
 
+    def figure(self, rows: Sequence[Row], probe: str = "") -> Figure:
+        """As a figure of its own."""
+        figure: Any = self.draw(rows, probe).figure  # matplotlib's type allows for a part of a figure
+        return figure  # type: ignore[no-any-return]
+
 
 def pictures(rows: Sequence[Row], probe: str = "") -> list[Picture]:
     """Every picture that these rows allow, the plane first.

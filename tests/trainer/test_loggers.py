@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,16 @@ def wandb_records(path: Path) -> Iterator[Any]:
             whole = b""
 
 
+def wandb_curve(path: Path, key: str) -> dict[int, float]:
+    """Values by step."""
+    curve = {}
+    for record in wandb_records(path):
+        line = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        if key in line:
+            curve[line["trainer/global_step"]] = line[key]
+    return curve
+
+
 @vendor
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
@@ -122,11 +133,10 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = callback(**drawing())
     fit(tmp_path, measured, logger=logger)
     wandb.finish()
-    found = {}
-    for record in wandb_records(next(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))):
-        line = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        if "I_XT/conv1" in line:
-            found[line["trainer/global_step"]] = line["I_XT/conv1"]
+    written = next(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    deadline = time.monotonic() + 60  # a process of W&B's own writes the file; on a busy machine it may come late
+    while not (found := wandb_curve(written, "I_XT/conv1")) and time.monotonic() < deadline:
+        time.sleep(0.5)
     assert found == dict(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
     for kind in ("plane", "depth"):
         pictures = list(tmp_path.glob(f"wandb/offline-run-*/files/media/images/infoplane/{kind}_*.png"))
