@@ -146,7 +146,8 @@ class MatrixRenyiCallback(Choice, _Callback):
         self._writer = Writer(outputs, f"infoplane-{name}" if name else "infoplane", prefix)
         self._monitor: Monitor | None = None
         self._saved: dict[str, Any] = {}  # what a run goes on from
-        self._fitting = True
+        self._by_hand = False  # whether that was given outside of a run
+        self._stage: str | None = None  # of the Trainer, from setup to teardown
         self._start_empty()
 
     def _check(self) -> None:
@@ -200,8 +201,18 @@ class MatrixRenyiCallback(Choice, _Callback):
     # ---------------------------------------------------------------------------------------- Lightning's hooks
 
     def setup(self, trainer: lp.Trainer, pl_module: lp.LightningModule, stage: str) -> None:
-        """Note what is about to begin: a checkpoint that is tested is no run that goes on."""
-        self._fitting = stage == "fit"
+        """Note what is about to begin. What an earlier run was refused is not what this one goes on from."""
+        self._stage = stage
+        if stage == "fit" and not self._by_hand:
+            self._saved = {}
+
+    def teardown(self, trainer: lp.Trainer, pl_module: lp.LightningModule, stage: str) -> None:
+        """Note that it is over."""
+        self._stage = None
+
+    def on_exception(self, trainer: lp.Trainer, pl_module: lp.LightningModule, exception: BaseException) -> None:
+        """Likewise: Lightning does not come to teardown."""
+        self._stage = None
 
     def on_fit_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Find the layers, so that a misspelt name ends the run here."""
@@ -209,18 +220,21 @@ class MatrixRenyiCallback(Choice, _Callback):
 
     def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Draw the probe and measure the untrained network; a resumed run has done so already."""
-        if self._monitor is not None and trainer.global_step > 0 and not self._saved:
-            self._saved = self._monitor.state_dict()  # fit() once more
+        before = self._saved
+        if self._monitor is not None and trainer.global_step > 0:
+            before = self._monitor.state_dict()  # fit() once more
         self._start_empty()
         self._last_step = position.last_step(trainer) if self._schedule.counts_steps else None
         probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice)
-        self._monitor = self._watch(trainer, pl_module, probes)
-        if self._saved:
-            self._monitor.resume(self._saved, self.on_change)
-            self._saved = {}
+        monitor = self._watch(trainer, pl_module, probes)
+        if before:
+            monitor.resume(before, self.on_change)
+        self._monitor = monitor  # only now: a resume that is refused must not cost the history
+        self._saved = {}
+        self._by_hand = False
         if any(probe.targets is None for probe in probes.values()):
             self._notice("targets", "the probe has no targets: I(T;Y) is left out.")
-        self._monitor.find_chains()
+        monitor.find_chains()
         if self.measure_at_start and trainer.global_step == 0:
             # pl_module.log would write these at the end of the first epoch.
             self._measure_and_log(trainer, epoch=0, step=0)
@@ -257,8 +271,9 @@ class MatrixRenyiCallback(Choice, _Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the history of a checkpoint."""
-        if self._fitting:
+        if state_dict and self._stage in (None, "fit"):  # a checkpoint that is tested is no run that goes on
             self._saved = dict(state_dict)
+            self._by_hand = self._stage is None
             self._monitor = None
 
     # ------------------------------------------------------------------------------------------ the measurement

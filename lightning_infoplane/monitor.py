@@ -153,7 +153,6 @@ class Monitor:
         """Try by intervention which gaps mean something, once; rank 0's findings count."""
         if self.chains is not None:
             return
-        self.chains = Chains()  # where they cannot be found, gaps are between consecutive layers
         probe = next(iter(self.probes.values()))
         forward = self._dpi_pairs == "markov"
         try:
@@ -164,6 +163,7 @@ class Monitor:
             self._know(self._ranks.first_object(chains))
         except Exception as error:  # the same on all ranks
             self._on_failure("looking for Markov chains among the layers", error)
+            self.chains = Chains()  # who goes on without them has gaps between consecutive layers
 
     def release(self) -> None:
         """Let go of the network and of what is on its device; the history stays."""
@@ -173,6 +173,7 @@ class Monitor:
         self.network = nn.Module()
         self._forward_fn = None
         self._context = nullcontext
+        self._ranks = Ranks()  # of a process group that is about to end, and that cannot be pickled
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths, chains and the probes' fingerprints: tensors and plain Python."""

@@ -359,7 +359,9 @@ def read_key(key: str) -> Key | None:
     probe = head.pop() if head and head[-1] in _PROBES else ""
     place: Place = match["place"] or ""
     if by_key(match["quantity"]).of is Of.PAIR:
-        first, _, second = str(place).partition(_BETWEEN)
+        first, between, second = str(place).partition(_BETWEEN)
+        if not between:
+            return None
         place = Pair(first, second)
     return Key("/".join(head), probe, place, match["quantity"])
 

@@ -12,6 +12,11 @@ __all__ = ["Ranks", "all_ranks"]
 Result = TypeVar("Result")
 
 
+def _itself(value: Any) -> Any:  # noqa: ANN401
+    """What a process gets from itself. A function of its own, so that it can be sent to other processes."""
+    return value
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those that measure together; here, one process that does everything.
@@ -26,9 +31,9 @@ class Ranks:
 
     rank: int = 0
     world_size: int = 1
-    first: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    first_object: Callable[[Any], Any] = lambda whole: whole
-    total: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    first: Callable[[Tensor], Tensor] = _itself
+    first_object: Callable[[Any], Any] = _itself
+    total: Callable[[Tensor], Tensor] = _itself
 
     def together(self, attempt: Callable[[], Result], device: torch.device) -> Result:
         """The result of ``attempt``, unless any rank failed: one that went on alone would wait for ever.

@@ -20,7 +20,7 @@ class Choice:
         changed = [
             f"{name}={getattr(self, name)!r}"
             for name, argument in arguments.items()
-            if not _alike(getattr(self, name), argument.default)
+            if hasattr(self, name) and not _alike(getattr(self, name), argument.default)  # a subclass may have others
         ]
         return f"{type(self).__name__}({', '.join(changed)})"
 
@@ -105,7 +105,14 @@ def as_data(choice: object) -> Any:  # noqa: ANN401 - whatever JSON can hold
     if is_dataclass(choice):
         own = {field.name: as_data(getattr(choice, field.name)) for field in fields(choice)}
         return {"class": type(choice).__name__, **own}
-    return choice if isinstance(choice, str | int | float | None) else str(choice)
+    if isinstance(choice, list | tuple):
+        return [as_data(one) for one in choice]
+    if isinstance(choice, str | int | float | None):
+        return choice
+    # An address in memory is another one in the next process: a function is known by its name, an object by its class.
+    named = choice if hasattr(choice, "__qualname__") else type(choice)
+    text = str(choice)
+    return f"{named.__module__}.{named.__qualname__}" if " at 0x" in text else text
 
 
 def _check_instance(name: str, value: object, kind: type, example: str) -> None:

@@ -27,7 +27,13 @@ def last_epoch(trainer: lp.Trainer) -> int | None:
 
 
 def last_step(trainer: lp.Trainer) -> int | None:
-    """The optimizer step a run is planned to end with, if it is."""
+    """The optimizer step a run is planned to end with, if that is known.
+
+    Lightning's estimate counts each of several optimizers, and does not know of accumulation that changes.
+    """
+    changing = any(len(getattr(callback, "scheduling", ())) > 1 for callback in trainer.callbacks)  # type: ignore[attr-defined]  # set by its connector
+    if changing or len(trainer.optimizers) > 1:
+        return None
     planned = trainer.estimated_stepping_batches
     return int(planned) if 0 < planned < float("inf") else None
 

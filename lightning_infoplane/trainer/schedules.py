@@ -74,7 +74,8 @@ class AtEpochs(Schedule):
 
     def __post_init__(self) -> None:
         """Check the field."""
-        if not self.epochs or min(self.epochs) < 1:
+        listed = isinstance(self.epochs, Sequence) and len(self.epochs) > 0
+        if not listed or any(not isinstance(epoch, int) or epoch < 1 for epoch in self.epochs):
             raise ValueError(
                 f"AtEpochs({self.epochs!r}): expected epochs from 1 on. The state before training is "
                 "measured by measure_at_start=True."

@@ -135,7 +135,8 @@ def _history(events: Any) -> History:  # noqa: ANN401
 
 def _facts(events: Any, prefix: str) -> Facts:  # noqa: ANN401
     """The facts that the callback with these keys logged last; without them, the defaults."""
-    tags = [tag for tag in events.Tags()["tensors"] if tag.removesuffix("/text_summary").endswith(f"/{FACTS_TAG}")]
+    texts = [tag for tag in events.Tags()["tensors"] if tag.startswith("infoplane")]
+    tags = [tag for tag in texts if tag.removesuffix("/text_summary").endswith(f"/{FACTS_TAG}")]
     stem = f"infoplane-{prefix}/" if prefix else "infoplane/"
     own = [tag for tag in tags if tag.startswith(stem)]
     if not own and len(tags) != 1:  # of several callbacks with prefixes of their own nobody can tell

@@ -1,6 +1,6 @@
-"""A run of two processes, started by test_ranks.py: ``python two_ranks.py SCENARIO STRATEGY FOLDER``.
+"""Runs of two processes, started by test_ranks.py: ``python two_ranks.py SCENARIO[,SCENARIO...] STRATEGY FOLDER``.
 
-Each rank writes what it ended with as JSON into the folder.
+Each rank writes what it ended with as JSON into a folder for the scenario.
 """
 
 import json
@@ -71,7 +71,7 @@ class Report(lp.Callback):
 
 
 def main(scenario: str, strategy: str, folder: Path) -> None:
-    torch.set_num_threads(1)
+    folder.mkdir(exist_ok=True)
     options: dict[str, Any] = {"raise_on_error": scenario != "failure"}
     model = {"failure": FailsOnRank1, "norm": Norm, "absent": Norm, "differing": Norm}.get(scenario, TinyCNN)
     watchers: list[lp.Callback] = []
@@ -113,4 +113,6 @@ def main(scenario: str, strategy: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     warnings.filterwarnings("always", message="MatrixRenyiCallback")
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    torch.set_num_threads(1)
+    for one in sys.argv[1].split(","):
+        main(one, sys.argv[2], Path(sys.argv[3]) / one)

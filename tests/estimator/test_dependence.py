@@ -39,8 +39,8 @@ def one_hot(labels: Tensor) -> Tensor:
 @BOTH
 @pytest.mark.parametrize("features", [1, 2, 10, 100, 1000])
 def test_noise_of_any_dimension_has_nothing(measure: Measure, features: int) -> None:
-    """Over five draws: of its bits, noise has as many as the input itself."""
-    values = torch.stack([measure(gram(INPUT), noise(features, seed)) for seed in range(5)])
+    """Over two draws: a single one has its share of luck in a hundred dimensions."""
+    values = torch.stack([measure(gram(INPUT), noise(features, seed)) for seed in range(2)])
     assert abs(float(values.mean())) <= 0.02
 
 
