@@ -820,3 +820,23 @@ def test_facts_are_plain_data(model: TinyCNN, probe: Probe) -> None:
     monitor = Monitor(model, probe, error_signals=True)
     monitor.measure()
     assert json.loads(monitor.history.facts.to_json())["chain"] == ["conv1 → conv2"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+def test_a_search_for_chains_that_failed_is_made_again(failure: type[BaseException]) -> None:
+    """Else the gaps of all later measurements would be between consecutive layers, without a word."""
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
+    calls: list[int] = []
+
+    def first_call_fails(network: nn.Module, inputs: Tensor) -> Tensor:
+        calls.append(len(inputs))
+        if len(calls) == 1:
+            raise failure("only this once")
+        return network(inputs)
+
+    monitor = Monitor(net, Probe(torch.randn(16, 4)), "linear", forward_fn=first_call_fails)
+    with pytest.raises(failure, match="only this once"):
+        monitor.measure()
+    assert monitor.state_dict()["chains"] is None
+    monitor.measure()
+    assert monitor.markov_pairs == [("0", "2")]

@@ -1,5 +1,7 @@
 """A run that was killed and resumed is the run that was not."""
 
+import copy
+import pickle
 import re
 import warnings
 from pathlib import Path
@@ -393,3 +395,60 @@ def test_the_history_is_there_before_a_resumed_run_begins(tmp_path: Path) -> Non
     again = callback()
     resumed(tmp_path, checkpoint, Looks(), again)
     assert found == [[row for row in first.history if row.epoch <= 2]]
+
+
+# ------------------------------------------------------------------------------------- runs that end, or are refused
+
+
+def test_a_callback_can_be_pickled_after_a_fit_and_keeps_its_history(tmp_path: Path) -> None:
+    measured = callback()
+    fit(tmp_path, measured, max_epochs=1)
+    assert pickle.loads(pickle.dumps(measured)).history == measured.history
+    assert copy.deepcopy(measured).history == measured.history
+
+
+def refused_resume(tmp_path: Path) -> MatrixRenyiCallback:
+    """A callback that would not go on with another probe than its checkpoint's."""
+    first = callback(probe=16)
+    done = fit(tmp_path, first, max_epochs=1)
+    done.save_checkpoint(tmp_path / "one.ckpt")
+    other = callback(probe=20)
+    with pytest.raises(ValueError, match="the probe is not the one this run was measured on so far"):
+        fit(tmp_path, other, checkpoint=tmp_path / "one.ckpt")
+    assert other.history == first.history
+    return other
+
+
+def test_a_refused_resume_keeps_the_history_of_the_checkpoint(tmp_path: Path) -> None:
+    refused = refused_resume(tmp_path)
+    assert len(refused.state_dict()["plane"]["history"]["rows"]) == len(refused.history) > 0
+
+
+def test_a_fresh_run_after_a_refused_resume_begins_anew(tmp_path: Path) -> None:
+    refused = refused_resume(tmp_path)
+    fit(tmp_path, refused, max_epochs=1)
+    assert moments(refused) == [(0, 0), (1, 3)]
+
+
+def test_a_fresh_run_after_a_second_fit_that_failed_begins_anew(tmp_path: Path) -> None:
+    measured = callback()
+    run = trainer(tmp_path, measured, max_epochs=1)
+    run.fit(TinyCNN(), loader(), loader())
+    run.fit_loop.max_epochs = 2
+    with pytest.raises(ValueError, match="probe=32, but the data set has 16 samples"):
+        run.fit(TinyCNN(), loader(), loader(images(16)))
+    fit(tmp_path, measured, max_epochs=1)
+    assert moments(measured) == [(0, 0), (1, 3)]
+
+
+def test_a_state_loaded_by_hand_is_gone_on_from(tmp_path: Path) -> None:
+    first = callback()
+    fit(tmp_path, first, max_epochs=1)
+    other = callback()
+    trainer(tmp_path, other).validate(TinyCNN(), loader(), verbose=False)
+    other.load_state_dict(first.state_dict())
+    assert other.history == first.history
+    other.load_state_dict({})  # of a run without measurements: nothing to go on from
+    assert other.history == first.history
+    fit(tmp_path, other, max_epochs=1)
+    assert moments(other) == [(0, 0), (1, 3)] * 2

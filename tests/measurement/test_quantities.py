@@ -255,3 +255,7 @@ def test_the_main_quantities_are_logged_unless_all_were_asked_for() -> None:
 def test_a_row_without_a_quantity_is_an_error_not_a_row_less() -> None:
     with pytest.raises(ValueError, match="'verdict' is no quantity"):
         logged_rows([row("verdict", "conv")])
+
+
+def test_a_key_of_a_pair_names_two_layers() -> None:
+    assert read_key("DPI_XT/conv1") is None

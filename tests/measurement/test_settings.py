@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -225,3 +226,30 @@ class Options(Choice):
 )
 def test_choices_print_what_was_chosen(options: Options, printed: str) -> None:
     assert repr(options) == printed
+
+
+class Subclass(Choice):
+    """Takes other arguments than it keeps."""
+
+    def __init__(self, kept: int = 1, **others: int) -> None:
+        self.kept = kept
+
+
+def test_a_subclass_with_arguments_of_its_own_can_be_printed() -> None:
+    assert repr(Subclass(2, other=3)) == "Subclass(kept=2)"
+
+
+@dataclass(frozen=True)
+class WithFunction:
+    """A choice with a field that is no plain data."""
+
+    function: object
+    values: tuple[int, ...] = (1, 2)
+
+
+def test_a_choice_as_data_has_no_address_in_memory() -> None:
+    """Else an equal one in the next process would be another one."""
+    assert as_data(WithFunction(math.sqrt))["function"] == str(math.sqrt)
+    assert " at 0x" not in json.dumps([as_data(WithFunction(as_data)), as_data(WithFunction(object()))])
+    assert as_data(WithFunction(as_data))["function"].endswith("settings.as_data")
+    assert as_data(WithFunction(None))["values"] == [1, 2]
