@@ -134,6 +134,8 @@ def test_the_page_of_everything_is_legible(names: str) -> None:
 def test_the_page_shows_every_picture_under_its_title_and_explains_the_layers_once() -> None:
     figure = plot_summary(history(NAMES["vgg"]))
     boxes = figure.findobj(lambda one: type(one).__name__ == "SubFigure")
+    # As they are read, line by line: matplotlib 3.8 makes them column by column.
+    boxes = sorted(boxes, key=lambda box: (-round(box.bbox.y1), round(box.bbox.x0)))
     assert [box.get_suptitle() for box in boxes if box.get_suptitle()] == TITLES
     (legend,) = [legend for box in boxes for legend in box.legends]
     assert [text.get_text() for text in legend.get_texts() if text.get_text() in NAMES["vgg"]] == NAMES["vgg"]
