@@ -140,7 +140,24 @@ class MatrixRenyiEntropy(_RenyiMetric):
         return renyi_entropy(_gram(samples, self.estimator.bandwidth), self.estimator.alpha, self.estimator.solver)
 
 
-class MatrixRenyiMutualInformation(_RenyiMetric):
+class _OfPairs(_RenyiMetric):
+    """Of two variables seen side by side."""
+
+    x: list[Tensor]
+    y: list[Tensor]
+    _variables = ("tickets", "x", "y")
+
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Add a batch of pairs."""
+        self._remember(x, y)
+
+    def _grams(self) -> tuple[Tensor, Tensor]:
+        """The kernels of both, of what is kept."""
+        x, y = self._samples()
+        return _gram(x, self.estimator.bandwidth), _target_gram(y, self.estimator)
+
+
+class MatrixRenyiMutualInformation(_OfPairs):
     r"""Matrix-based Rényi mutual information of two variables seen side by side, in bits.
 
     .. math:: I_\alpha(X; Y) = S_\alpha(A) + S_\alpha(B) - S_\alpha(A, B)
@@ -170,23 +187,13 @@ class MatrixRenyiMutualInformation(_RenyiMetric):
         tensor(1., dtype=torch.float64)
     """
 
-    x: list[Tensor]
-    y: list[Tensor]
-    _variables = ("tickets", "x", "y")
-
-    def update(self, x: Tensor, y: Tensor) -> None:
-        """Add a batch of pairs."""
-        self._remember(x, y)
-
     def compute(self) -> Tensor:
         """The mutual information in bits."""
-        x, y = self._samples()
-        a = _gram(x, self.estimator.bandwidth)
-        b = _target_gram(y, self.estimator)
+        a, b = self._grams()
         return mutual_information(a, b, self.estimator.alpha, self.estimator.solver)
 
 
-class MatrixRenyiAdjustedInformation(_RenyiMetric):
+class MatrixRenyiAdjustedInformation(_OfPairs):
     r"""Mutual information of two variables beyond chance, from 0 (independent) to 1 (a copy), without unit.
 
     See :func:`~lightning_infoplane.adjusted_mutual_information`.
@@ -217,25 +224,16 @@ class MatrixRenyiAdjustedInformation(_RenyiMetric):
         1.0
     """
 
-    x: list[Tensor]
-    y: list[Tensor]
-    _variables = ("tickets", "x", "y")
     _unit = "0: independent, 1: a copy"
-
-    def update(self, x: Tensor, y: Tensor) -> None:
-        """Add a batch of pairs."""
-        self._remember(x, y)
 
     def compute(self) -> Tensor:
         """The adjusted information."""
-        x, y = self._samples()
         how = self.estimator
-        a = _gram(x, how.bandwidth)
-        b = _target_gram(y, how)
+        a, b = self._grams()
         return adjusted_mutual_information(a, b, how.alpha, max(2, how.shuffles), how.seed, how.solver)
 
 
-class DebiasedCKA(_RenyiMetric):
+class DebiasedCKA(_OfPairs):
     r"""Debiased centred kernel alignment of two variables, from 0 (independent) to 1 (a copy), without unit.
 
     See :func:`~lightning_infoplane.debiased_cka`.
@@ -265,19 +263,11 @@ class DebiasedCKA(_RenyiMetric):
         tensor(1., dtype=torch.float64)
     """
 
-    x: list[Tensor]
-    y: list[Tensor]
-    _variables = ("tickets", "x", "y")
     _unit = "0: independent, 1: a copy"
-
-    def update(self, x: Tensor, y: Tensor) -> None:
-        """Add a batch of pairs."""
-        self._remember(x, y)
 
     def compute(self) -> Tensor:
         """The alignment."""
-        x, y = self._samples()
-        return debiased_cka(_gram(x, self.estimator.bandwidth), _target_gram(y, self.estimator))
+        return debiased_cka(*self._grams())
 
 
 class MatrixRenyiTotalCorrelation(_RenyiMetric):

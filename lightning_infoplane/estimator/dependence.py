@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.estimator.entropy import check_alpha, check_grams, checked_entropy
-from lightning_infoplane.estimator.grams import joint_gram
+from lightning_infoplane.estimator.grams import joint_gram, reordered
 from lightning_infoplane.estimator.precision import widest_float
 from lightning_infoplane.estimator.solvers import Eigenvalues, Solver
 
@@ -66,7 +66,7 @@ def adjusted_mutual_information(
     def beyond_chance(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         joint = checked_entropy(solve, joint_gram(one, other), alpha)
         mixed = torch.stack(
-            [checked_entropy(solve, joint_gram(one, shuffled(other, order)), alpha) for order in orders]
+            [checked_entropy(solve, joint_gram(one, reordered(other, order)), alpha) for order in orders]
         )
         return mixed.mean(0) - joint, mixed.std(0)
 
@@ -182,11 +182,6 @@ def effective_rank(gram: Tensor, alpha: float = 1.0, solver: Solver | None = Non
     check_alpha(alpha)
     check_grams(alpha, gram=gram)
     return checked_entropy(solver or Eigenvalues(), gram, alpha).exp2()
-
-
-def shuffled(gram: Tensor, order: Tensor) -> Tensor:
-    """``(..., n, n)`` with its samples in another order."""
-    return gram[..., order, :][..., order]
 
 
 def _u_centred(gram: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ __all__ = [
     "joint_gram",
     "map_grams",
     "normalize_trace",
+    "reordered",
 ]
 
 
@@ -223,6 +224,18 @@ def hadamard(gram: Tensor, other: Tensor) -> Tensor:
 def normalize_trace(matrix: Tensor) -> Tensor:
     """``(..., n, n)`` divided by its trace."""
     return matrix / matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+
+
+def reordered(gram: Tensor, order: Tensor) -> Tensor:
+    """``(..., n, n)`` with its samples in another order, or some of them: what is left keeps its scale.
+
+    Example:
+        >>> reordered(torch.tensor([[1.0, 2.0], [2.0, 4.0]]), torch.tensor([1, 0]))
+        tensor([[4., 2.],
+                [2., 1.]])
+    """
+    order = order.to(gram.device)
+    return gram[..., order, :][..., order]
 
 
 def as_maps(activations: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.estimator.entropy import check_alpha, check_grams, checked_entropy
-from lightning_infoplane.estimator.grams import joint_gram
+from lightning_infoplane.estimator.grams import joint_gram, reordered
 from lightning_infoplane.estimator.solvers import Eigenvalues, Solver
 
 __all__ = [
@@ -257,8 +257,7 @@ def permutation_test(
     value = quantity(*grams)
     chance = []
     for _ in range(permutations):
-        order = torch.randperm(n, generator=generator).to(target.device)
-        mixed = target[..., order, :][..., order]
+        mixed = reordered(target, torch.randperm(n, generator=generator))
         chance.append(quantity(*grams[:shuffled], mixed, *grams[shuffled + 1 :]))
     null = torch.stack(chance)
     return PermutationTest(value, null.mean(0), p_value(value, null))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_infoplane.estimator.grams import hadamard, normalize_trace
+from lightning_infoplane.estimator.grams import hadamard, normalize_trace, reordered
 from lightning_infoplane.estimator.precision import widest_float
 from lightning_infoplane.estimator.solvers import Estimate, spectral_entropy
 from lightning_infoplane.measurement.formulas import Term, X, Y
@@ -38,8 +38,7 @@ class Grams(NamedTuple):
         """The same moment seen by some of the samples only."""
 
         def cut(gram: Tensor) -> Tensor:
-            here = keep.to(gram.device)
-            return normalize_trace(gram[here][:, here])
+            return normalize_trace(reordered(gram, keep))
 
         return Grams(
             cut(self.input),
@@ -112,8 +111,7 @@ def _joint(stack: Tensor, grams: Grams, term: Term, estimator: Estimator) -> Est
     partner = grams.input if term.partner == X.partner else grams.target
     assert partner is not None, "a term with Y needs targets"
     if order is not None:
-        order = order.to(partner.device)
-        partner = partner[order][:, order]
+        partner = reordered(partner, order)
     return solver.estimate(hadamard(stack, partner), alpha)
 
 

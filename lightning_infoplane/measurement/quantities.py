@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lightning_infoplane.measurement.formulas import TX, TY, T, X, Y
 from lightning_infoplane.measurement.quantity import Below, Gap, Logged, Of, Panel, Quantity, Subject
-from lightning_infoplane.measurement.rows import Pair, Place, Row
+from lightning_infoplane.measurement.rows import BETWEEN, Pair, Place, Row
 
 __all__ = [
     "AXES",
@@ -19,7 +19,6 @@ __all__ = [
     "INFORMATION",
     "QUANTITIES",
     "Key",
-    "all_keys",
     "by_key",
     "key_of",
     "log_key",
@@ -301,7 +300,7 @@ def with_panel(panel: Panel) -> list[Quantity]:
 # MLflow is the strictest: other characters would be dropped there, and two layers could become one.
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_./-]")
 _PROBES = ("train", "val")
-_BETWEEN = "-to-"
+_KEY = re.compile(rf"(?P<head>(?:[^/]+/)*?)(?P<quantity>{'|'.join(map(re.escape, _BY_KEY))})(?:/(?P<place>.+))?")
 
 
 class Key(NamedTuple):
@@ -352,20 +351,15 @@ def read_key(key: str) -> Key | None:
         >>> read_key("mine/train/DPI_XT/0-to-2")
         Key(prefix='mine', probe='train', place=Pair(first='0', second='2'), quantity='DPI_XT')
     """
-    match = re.fullmatch(rf"(?P<head>(?:[^/]+/)*?)(?P<quantity>{all_keys()})(?:/(?P<place>.+))?", key)
+    match = _KEY.fullmatch(key)
     if match is None or (by_key(match["quantity"]).of is Of.PROBE) != (match["place"] is None):
         return None
     head = match["head"].split("/")[:-1]
     probe = head.pop() if head and head[-1] in _PROBES else ""
     place: Place = match["place"] or ""
     if by_key(match["quantity"]).of is Of.PAIR:
-        first, between, second = str(place).partition(_BETWEEN)
+        first, between, second = str(place).partition(BETWEEN)
         if not between:
             return None
         place = Pair(first, second)
     return Key("/".join(head), probe, place, match["quantity"])
-
-
-def all_keys() -> str:
-    """All keys, as alternatives of a regular expression."""
-    return "|".join(map(re.escape, _BY_KEY))

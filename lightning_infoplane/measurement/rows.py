@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
-__all__ = ["Pair", "Place", "Row"]
+__all__ = ["BETWEEN", "Pair", "Place", "Row"]
+
+# What stands between two layers in a logged key.
+BETWEEN = "-to-"
 
 
 class Pair(NamedTuple):
@@ -18,7 +21,7 @@ class Pair(NamedTuple):
 
     def __str__(self) -> str:
         """As in a logged key."""
-        return f"{self.first}-to-{self.second}"
+        return f"{self.first}{BETWEEN}{self.second}"
 
 
 # A layer by its name, a pair of layers, or the probe itself: the empty name.
