@@ -34,6 +34,17 @@ class Bandwidth(ABC):
 
     #: Whether the rule looks at the target's Gram matrix.
     needs_target: ClassVar[bool] = False
+    #: Whether another sample of the same data would have another bandwidth, so that its scatter is part of an error.
+    follows_samples: ClassVar[bool] = True
+
+    def widening(self, maps: int) -> float:
+        """How much wider a map's bandwidth is among so many live maps than alone; 1 where it does not depend on them.
+
+        Example:
+            >>> MedianDistance().widening(4), Silverman().widening(4)
+            (2.0, 1.0)
+        """
+        return 1.0
 
     @torch.no_grad()
     def __call__(self, maps: Tensor, target: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
@@ -91,6 +102,10 @@ class MedianDistance(Bandwidth):
         if self.samples is not None and self.samples < 2:
             raise ValueError(f"MedianDistance(samples={self.samples}): a median of distances needs 2 or more.")
 
+    def widening(self, maps: int) -> float:
+        """Their root: a copy of a map then adds nothing to the joint kernel."""
+        return float(maps**0.5)
+
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
         n = maps.shape[-3]
@@ -98,6 +113,7 @@ class MedianDistance(Bandwidth):
             maps = maps[..., seeded_part(n, self.samples, maps.device), :, :]
         median = median_distances(maps, every_pair=self.samples is not None)
         live = (median > 0).sum(-1, keepdim=True).to(median)
+        # As in widening(), of all live maps.
         return live.sqrt().mul(self.scale).mul(median)
 
 
@@ -165,6 +181,8 @@ class Silverman(Bandwidth):
         >>> Silverman(gamma=5.0)(torch.zeros(32, 1, 1, dtype=torch.float64))  # 5 · 32^(-1/5)
         tensor([2.5000], dtype=torch.float64)
     """
+
+    follows_samples: ClassVar[bool] = False
 
     gamma: float = 5.0
 
@@ -285,6 +303,8 @@ class Fixed(Bandwidth):
         >>> Fixed(2.0)(torch.zeros(4, 3, 1))
         tensor([2., 2., 2.])
     """
+
+    follows_samples: ClassVar[bool] = False
 
     sigma: float
 
