@@ -11,7 +11,7 @@ from .estimator.bandwidths import (
 )
 from .estimator.dependence import adjusted_mutual_information, debiased_cka, effective_rank
 from .estimator.entropy import renyi_entropy
-from .estimator.grams import class_gram, feature_map_gram, gaussian_gram, gram, joint_gram, map_grams
+from .estimator.grams import Linear, class_gram, feature_map_gram, gaussian_gram, gram, joint_gram, map_grams
 from .estimator.information import (
     conditional_mutual_information,
     dpi_gaps,
@@ -60,6 +60,7 @@ __all__ = [
     "Jackknife",
     "Lanczos",
     "Leading",
+    "Linear",
     "LogSpacedEpochs",
     "LogSpacedSteps",
     "MatrixRenyiAdjustedInformation",

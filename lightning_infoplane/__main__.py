@@ -188,7 +188,7 @@ def _add_measure(commands: Any) -> None:  # noqa: ANN401 - argparse names no typ
     measure.add_argument("--checkpoints", required=True, nargs="+", type=Path, metavar="FILE")
     measure.add_argument("--layers", nargs="+", default=["conv"], help="conv, linear, all, names or globs")
     measure.add_argument("--alpha", type=float, default=1.01)
-    measure.add_argument("--shuffles", type=int, default=1, help="for the chance level (default: 1)")
+    measure.add_argument("--shuffles", type=int, default=2, help="for the chance level (default: 2)")
     measure.add_argument("--batch-size", type=int, help="send the probe through the network in pieces")
     measure.add_argument("--out", type=Path, metavar="FILE", default=Path("infoplane.csv"))
     measure.set_defaults(command=_measure)

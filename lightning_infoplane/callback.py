@@ -45,24 +45,43 @@ class MatrixRenyiCallback(Choice, _Callback):
     On a fixed probe, before training and at the end of the chosen epochs, it evaluates the matrix-based Rényi entropies
     of arXiv 1804.06537 and logs what follows from them to every logger of the Trainer:
 
+    - ``AMI_XT/{layer}``: adjusted information about the input, AMI(X;T)
+    - ``AMI_TY/{layer}``: adjusted information about the target, AMI(T;Y)
+    - ``DPI_AMI_XT/{a}-to-{b}``: adjusted information about the input lost, AMI(X;T₁) − AMI(X;T₂)
+    - ``DPI_increases``: pairs of layers with an increase
+    - ``DPI_decreases``: pairs of layers with a decrease
     - ``I_XT/{layer}``: information about the input, I(X;T) (bits)
     - ``I_TY/{layer}``: information about the target, I(T;Y) (bits)
     - ``H_T/{layer}``: entropy, H(T) (bits)
     - ``DPI_XT/{a}-to-{b}``: information about the input lost, I(X;T₁) − I(X;T₂) (bits)
     - ``DPI_TY/{a}-to-{b}``: information about the target lost, I(T₁;Y) − I(T₂;Y) (bits)
-    - ``DPI_XT_violations``: gaps of I(X;T) below zero
+    - ``AMI_error/{layer}``: adjusted information about the last error signal, AMI(δₖ;δ), with ``error_signals``
+    - ``DPI_AMI_error/{a}-to-{b}``: adjusted information about the last error lost, AMI(δₖ;δ₂) − AMI(δₖ;δ₁), with
+      ``error_signals``
+    - ``DPI_error_increases``: pairs of error signals with an increase, with ``error_signals``
+    - ``DPI_error_decreases``: pairs of error signals with a decrease, with ``error_signals``
     - ``I_error/{layer}``: information about the last error signal, I(δₖ;δ) (bits), with ``error_signals``
     - ``H_error/{layer}``: entropy of the error signal, H(δ) (bits), with ``error_signals``
     - ``DPI_error/{a}-to-{b}``: information about the last error lost, I(δₖ;δ₂) − I(δₖ;δ₁) (bits), with
       ``error_signals``
-    - ``DPI_error_violations``: backward gaps below zero, with ``error_signals``
     - ``redundancy_synergy/{layer}``: redundancy minus synergy (bits), with ``redundancy``
     - ``non_redundant/{layer}``: non-redundant (bits), with ``redundancy``
     - ``total_correlation/{layer}``: total correlation of the feature maps, T*, with ``redundancy``
     - ``H_X``: entropy of the input, H(X) (bits)
     - ``H_Y``: entropy of the target, H(Y) (bits)
     - ``H_error_last``: entropy of the last error signal, H(δₖ) (bits), with ``error_signals``
+    - ``CKA_XT/{layer}``: alignment with the input, CKA(X;T); with ``Outputs(log="all")``
+    - ``CKA_TY/{layer}``: alignment with the target, CKA(T;Y); with ``Outputs(log="all")``
+    - ``DPI_AMI_TY/{a}-to-{b}``: adjusted information about the target lost, AMI(T₁;Y) − AMI(T₂;Y); with
+      ``Outputs(log="all")``
+    - ``E_TT/{layer}``: information about itself, E(T;T) (bits); with ``Outputs(log="all")``
+    - ``E_XX``: information of the input about itself, E(X;X) (bits); with ``Outputs(log="all")``
+    - ``E_YY``: information of the target about itself, E(Y;Y) (bits); with ``Outputs(log="all")``
+    - ``E_error/{layer}``: information of the error signal about itself, E(δ;δ) (bits), with ``error_signals``; with
+      ``Outputs(log="all")``
+    - ``effective_rank/{layer}``: effective rank, 2^H(T); with ``Outputs(log="all")``
     - ``bandwidth/{layer}``: bandwidth, σ (activation units); with ``Outputs(log="all")``
+    - ``outlier/{layer}``: number of the sample that is like no other; with ``Outputs(log="all")``
     - ``bandwidth_error/{layer}``: bandwidth of the error signal, σ(δ) (gradient units), with ``error_signals``; with
       ``Outputs(log="all")``
     - ``…_chance``, ``…_p`` and ``…_stderr`` of some of them, with ``Outputs(log="all")``
@@ -233,7 +252,7 @@ class MatrixRenyiCallback(Choice, _Callback):
         self._saved = {}
         self._by_hand = False
         if any(probe.targets is None for probe in probes.values()):
-            self._notice("targets", "the probe has no targets: I(T;Y) is left out.")
+            self._notice("targets", "the probe has no targets: what layers share with them is left out.")
         monitor.find_chains()
         if self.measure_at_start and trainer.global_step == 0:
             # pl_module.log would write these at the end of the first epoch.

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.estimator.distances import median_distances, pairwise_squares
-from lightning_infoplane.estimator.precision import seeded_part, upcast
+from lightning_infoplane.estimator.precision import (
+    largest,
+    map_slices,
+    normal_scale,
+    seeded_part,
+    upcast,
+    widest_float,
+)
 
 __all__ = [
     "Alignment",
@@ -50,11 +57,12 @@ class Bandwidth(ABC):
     def __call__(self, maps: Tensor, target: Tensor | None = None, previous: Tensor | None = None) -> Tensor:
         """The bandwidths of ``maps``, or ``previous`` where the rule is frozen to its first value.
 
+        In float64 where the device has it, for those of float32 maps can be larger than any of their numbers.
         A bandwidth is a choice, not a variable: gradients do not flow through it.
         """
-        if previous is not None and getattr(self, "freeze", False):
-            return previous
-        return self.bandwidths(upcast(maps), target, previous)
+        frozen = getattr(self, "freeze", False)
+        sigma = previous if frozen and previous is not None else self.bandwidths(upcast(maps), target, previous)
+        return sigma.to(widest_float(maps.device))
 
     @abstractmethod
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
@@ -70,9 +78,9 @@ class MedianDistance(Bandwidth):
     The median is taken over pairs of samples that differ, so repeated samples change nothing, and maps
     without any spread get :math:`\sigma = 0` and count neither for the product nor for C.
 
-    *Scale:* follows the activations, so multiplying a layer by a constant changes nothing; use
-    ``freeze=True`` to see such a growth. *Saturation:* none was seen from 6 to 512 maps, before or after
-    training: √C undoes the shrinking of the effective bandwidth by a product of C kernels.
+    *Scale:* follows the activations, so multiplying a layer by a constant changes nothing; use ``freeze=True`` to see
+    such a growth. One sample far from all others changes hardly anything. *Saturation:* none was seen from 6 to 512
+    maps, before or after training: √C undoes the shrinking of the effective bandwidth by a product of C kernels.
     *Cost:* all pairs while ``C·n²`` is at most 2¹⁸ or n at most 64. Otherwise the samples, in a seeded order,
     form groups, and each is compared with those of one other group: 1,024 pairs a map or more, in which every
     sample has its turn, so that a map which differs for one sample only is seen. On trained LeNet and VGG
@@ -87,9 +95,9 @@ class MedianDistance(Bandwidth):
 
     Example:
         >>> MedianDistance()(torch.tensor([0.0, 3.0]).reshape(2, 1, 1))
-        tensor([3.])
+        tensor([3.], dtype=torch.float64)
         >>> MedianDistance()(torch.tensor([[0.0, 0.0], [3.0, 1.0]]).reshape(2, 2, 1))  # √2 · 3 and √2 · 1
-        tensor([4.2426, 1.4142])
+        tensor([4.2426, 1.4142], dtype=torch.float64)
     """
 
     scale: float = 1.0
@@ -125,8 +133,9 @@ class NearestNeighbors(Bandwidth):
 
     Copies of a sample are no neighbours: a map with few distinct values would otherwise have :math:`\sigma = 0`.
 
-    *Scale:* follows the activations. *Saturation:* soon: the product over C maps divides the effective
-    bandwidth by √C, so layers with many maps read log₂ n whatever they do.
+    *Scale:* follows the activations, and like every mean a single sample far from all others.
+    *Saturation:* soon: the product over C maps divides the effective bandwidth by √C, so layers with many maps read
+    log₂ n whatever they do.
 
     Args:
         k: how many neighbours, the sample itself and its copies not counted; all there are when they are fewer.
@@ -136,7 +145,7 @@ class NearestNeighbors(Bandwidth):
 
     Example:
         >>> NearestNeighbors(k=1)(torch.tensor([0.0, 1.0, 3.0, 4.0]).reshape(4, 1, 1))
-        tensor([1.])
+        tensor([1.], dtype=torch.float64)
     """
 
     k: int = 10
@@ -154,11 +163,13 @@ class NearestNeighbors(Bandwidth):
         step = max(1, _MAX_DISTANCES // n**2)  # maps at a time: their distances are never all held at once
         parts = []
         for first in range(0, channels, step):
-            squares = pairwise_squares(maps[..., first : first + step, :].movedim(-2, -3))
+            each = maps[..., first : first + step, :].movedim(-2, -3).unsqueeze(-2)
+            squares, unit = pairwise_squares(each)
             others = torch.where(squares > 0, squares, torch.inf)
             nearest = others.topk(self.k, largest=False).values.sqrt()
             exists = nearest.isfinite()
-            parts.append(torch.where(exists, nearest, 0.0).sum((-2, -1)) / exists.sum((-2, -1)).clamp_min(1))
+            mean = torch.where(exists, nearest, 0.0).sum((-2, -1)) / exists.sum((-2, -1)).clamp_min(1)
+            parts.append(mean * unit)
         return torch.cat(parts, -1)
 
 
@@ -192,8 +203,8 @@ class Silverman(Bandwidth):
 
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
-        n, channels, size = maps.shape[-3:]
-        return maps.new_full((*maps.shape[:-3], channels), self.gamma * n ** (-1 / (4 + size)))
+        n, _, size = maps.shape[-3:]
+        return _everywhere(self.gamma * n ** (-1 / (4 + size)), maps)
 
 
 @dataclass(frozen=True)
@@ -205,7 +216,8 @@ class StandardizedSilverman(Bandwidth):
     with :math:`s_c` the root-mean-square standard deviation of the features of map c: the whole map is
     standardised by one number, which keeps its kernel isotropic.
 
-    *Scale:* follows the activations. *Saturation:* as with every rule that ignores C, in layers of many maps.
+    *Scale:* follows the activations, and a single sample far from all others. *Saturation:* as with every rule that
+    ignores C, in layers of many maps.
 
     Args:
         gamma: the factor γ.
@@ -229,7 +241,7 @@ class StandardizedSilverman(Bandwidth):
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
         n, _, size = maps.shape[-3:]
-        spread = maps.var(-3, correction=0).mean(-1).sqrt()
+        spread = torch.cat([_spread(maps[..., some, :]) for some in map_slices(maps)], -1)
         return spread.mul(self.gamma * size**0.5 * n ** (-1 / (4 + size)))
 
 
@@ -243,7 +255,8 @@ class Alignment(Bandwidth):
     over 75 values between 0.1 and 10 times the mean distance of the whole layer; every map gets the same σ.
 
     **The labels choose the kernel**, so I(T;Y) is no longer neutral: part of its growth is the rule's.
-    *Scale:* follows the activations, with the lag of the smoothing. *Saturation:* not seen.
+    *Scale:* follows the activations, with the lag of the smoothing, and a single sample far from all others.
+    *Saturation:* not seen.
 
     Args:
         momentum: m, the weight of the value before.
@@ -275,7 +288,7 @@ class Alignment(Bandwidth):
                 "Alignment() chooses the bandwidth by the targets, and none were given. Pass targets to the "
                 "measurement, or use a rule that needs none, such as MedianDistance()."
             )
-        squares = pairwise_squares(maps.flatten(-2))
+        squares, unit = pairwise_squares(maps)
         mean = squares.sqrt().mean((-2, -1))
         best = torch.zeros_like(mean)
         score = torch.full_like(mean, -1)
@@ -285,7 +298,7 @@ class Alignment(Bandwidth):
             alignment = (kernel * target).sum((-2, -1)) / kernel.square().sum((-2, -1)).sqrt()
             best = torch.where(alignment > score, width, best)
             score = torch.maximum(alignment, score)
-        best = torch.where(mean > 0, best, 0.0).unsqueeze(-1).expand(*maps.shape[:-3], maps.shape[-2])
+        best = (torch.where(mean > 0, best, 0.0) * unit).unsqueeze(-1).expand(*maps.shape[:-3], maps.shape[-2])
         return best if previous is None else self.momentum * previous + (1 - self.momentum) * best
 
 
@@ -301,7 +314,7 @@ class Fixed(Bandwidth):
 
     Example:
         >>> Fixed(2.0)(torch.zeros(4, 3, 1))
-        tensor([2., 2., 2.])
+        tensor([2., 2., 2.], dtype=torch.float64)
     """
 
     follows_samples: ClassVar[bool] = False
@@ -314,7 +327,19 @@ class Fixed(Bandwidth):
 
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
-        return maps.new_full((*maps.shape[:-3], maps.shape[-2]), self.sigma)
+        return _everywhere(self.sigma, maps)
+
+
+def _everywhere(sigma: float, maps: Tensor) -> Tensor:
+    """The same bandwidth ``(..., C)`` for every map."""
+    return maps.new_full((*maps.shape[:-3], maps.shape[-2]), sigma, dtype=widest_float(maps.device))
+
+
+def _spread(maps: Tensor) -> Tensor:
+    """Root-mean-square standard deviation ``(..., C)`` of the features of each map ``(..., n, C, d)``."""
+    scale = normal_scale(largest(maps, (-3, -1)))
+    variance = (maps * scale.unsqueeze(-2).unsqueeze(-1)).var(-3, correction=0).mean(-1)
+    return variance.sqrt() / scale.to(widest_float(scale.device))
 
 
 def _require_positive(rule: str, field: str, value: float) -> None:

@@ -1,18 +1,21 @@
-r"""Samples to Gram matrices: the Gaussian kernel, the class kernel, and the joint of several variables.
+r"""Samples to Gram matrices: the Gaussian, the linear and the class kernel, and the joint of several variables.
 
-One convention everywhere: :math:`k(x, x') = \exp(-\lVert x - x'\rVert^2 / (2\sigma^2))`, divided by the
-number of samples so that the Gram matrix has trace one. A convolutional layer is C variables, one a feature
+One convention everywhere: the Gaussian is :math:`k(x, x') = \exp(-\lVert x - x'\rVert^2 / (2\sigma^2))`, divided
+by the number of samples so that the Gram matrix has trace one. A convolutional layer is C variables, one a feature
 map, whose joint Gram matrix is the Hadamard product of C matrices. That product of Gaussians is a single
 Gaussian of the features scaled by one over their map's bandwidth, so no ``(C, n, n)`` stack is ever built.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lightning_infoplane.estimator.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.estimator.precision import map_slices, symmetric_product, upcast, widest_float
+from lightning_infoplane.estimator.precision import inner_products, largest, normal_scale, upcast, widest_float
 
 __all__ = [
+    "Linear",
     "as_maps",
     "as_variables",
     "class_gram",
@@ -27,14 +30,45 @@ __all__ = [
 ]
 
 
-def gram(samples: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
-    r"""Gaussian Gram matrix of one variable.
+@dataclass(frozen=True)
+class Linear:
+    r"""The linear kernel in place of a bandwidth: inner products of the samples as they are.
+
+    .. math:: A = \frac{X X^\top}{\operatorname{tr}(X X^\top)}
+
+    For ``gram(samples, Linear())``, and for ``feature_map_gram(maps, Linear())``, which takes all maps as one vector.
+    Entropy then counts the directions that samples take, not how many of them differ. Where all samples are zero, or
+    alike if they are centred, A is 1/n everywhere: a constant has the entropy 0.
+
+    *Conventions:* matrix entropy of token or sample embeddings (Skean et al.) is that of exactly this matrix, not
+    centred. RankMe (Garrido et al.) takes the singular values of X, which are the roots of these eigenvalues:
+    ``effective_rank(matrix, singular_values=True)``.
+
+    *No information:* the joint of two linear kernels, their Hadamard product, is a polynomial kernel, and its diagonal
+    is not constant. So this is no :class:`Bandwidth`, and ``Estimator(bandwidth=Linear())`` is a ``TypeError``.
+
+    Args:
+        centre: take the mean off the samples first.
+
+    Source: Skean et al., arXiv 2502.02013; Garrido et al. (2023), arXiv 2210.02885.
+
+    Example:
+        >>> matrix = gram(torch.eye(8, 20, dtype=torch.float64), Linear())  # orthonormal rows: log2 n
+        >>> round(float(renyi_entropy(matrix)), 6)
+        3.0
+    """
+
+    centre: bool = False
+
+
+def gram(samples: Tensor, bandwidth: Bandwidth | Linear | None = None) -> Tensor:
+    r"""Gram matrix of one variable, Gaussian unless :class:`Linear` is asked for.
 
     .. math:: A_{ij} = \tfrac1n \exp(-\lVert x_i - x_j\rVert^2 / (2\sigma^2))
 
     Args:
         samples: ``(..., n, d)``, of any real dtype. Half precision and integers are computed in float32.
-        bandwidth: the rule that gives :math:`\sigma`; ``MedianDistance()`` when left out.
+        bandwidth: the rule that gives :math:`\sigma`; ``MedianDistance()`` when left out. Or ``Linear()``.
 
     Returns:
         ``(..., n, n)`` with trace one.
@@ -54,11 +88,10 @@ def gram(samples: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
             f"gram() takes samples of shape (..., n, d), got {tuple(samples.shape)}. "
             "For n scalars, pass samples.unsqueeze(-1)."
         )
-    maps = samples.unsqueeze(-2)
-    return gaussian_gram(maps, _checked_bandwidths(maps, bandwidth))
+    return _gram(samples.unsqueeze(-2), bandwidth)
 
 
-def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
+def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | Linear | None = None) -> Tensor:
     r"""Joint Gram matrix of the C feature maps of a layer, as one matrix product.
 
     .. math:: A = \frac{A_1 \circ \dots \circ A_C}{\operatorname{tr}(A_1 \circ \dots \circ A_C)},\qquad
@@ -66,7 +99,8 @@ def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor
 
     Args:
         maps: ``(n, C, *spatial)``, a convolution's output; without spatial axes each column is a map.
-        bandwidth: the rule that gives each map its :math:`\sigma_c`; ``MedianDistance()`` when left out.
+        bandwidth: the rule that gives each map its :math:`\sigma_c`; ``MedianDistance()`` when left out. Or
+            ``Linear()``, the kernel of all maps as one vector.
 
     Returns:
         ``(n, n)`` with trace one.
@@ -84,8 +118,7 @@ def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor
     """
     if maps.ndim < 2:
         raise ValueError(f"feature_map_gram() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}.")
-    parts = as_maps(maps)
-    return gaussian_gram(parts, _checked_bandwidths(parts, bandwidth))
+    return _gram(as_maps(maps), bandwidth)
 
 
 def map_grams(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
@@ -105,6 +138,7 @@ def map_grams(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
 
     Raises:
         ValueError: if there are fewer than two axes or two samples.
+        TypeError: for ``Linear()``: the linear kernel of a layer is no product of those of its maps.
 
     Source: arXiv 1804.06537.
 
@@ -115,8 +149,14 @@ def map_grams(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
     """
     if maps.ndim < 2:
         raise ValueError(f"map_grams() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}.")
+    if isinstance(bandwidth, Linear):
+        raise TypeError(
+            "map_grams() takes a bandwidth rule, got Linear(): the linear kernel of a layer is no product of those of "
+            "its maps. Use MedianDistance(), or feature_map_gram(maps, Linear()) for the layer."
+        )
     parts = as_maps(maps)
-    sigma = _checked_bandwidths(parts, bandwidth)
+    _check_samples(parts)
+    sigma = (bandwidth or MedianDistance())(parts)
     return gaussian_gram(parts.movedim(1, 0).unsqueeze(-2), sigma.unsqueeze(-1))
 
 
@@ -170,7 +210,7 @@ def gaussian_gram(maps: Tensor, sigma: Tensor) -> Tensor:
                 [1., 1., 1.]])
     """
     weight = torch.where(sigma > 0, 1 / sigma.clamp_min(torch.finfo(sigma.dtype).tiny), 0.0)
-    product = _centred_product(maps, weight)
+    product = inner_products(maps, weight)
     half_square = product.diagonal(dim1=-2, dim2=-1) / 2
     # -d²/2, in place: with large probes nothing else in memory is as large. Rounding can make a squared distance
     # slightly negative, which would be a kernel above one.
@@ -249,31 +289,30 @@ def as_variables(values: Tensor) -> Tensor:
     return values.reshape(len(values), 1, -1) if values.ndim <= 2 else as_maps(values)
 
 
-def _checked_bandwidths(maps: Tensor, bandwidth: Bandwidth | None) -> Tensor:
-    """Validate once, apply the rule: maps ``(..., n, C, d)`` to bandwidths ``(..., C)``."""
+def _gram(maps: Tensor, kernel: Bandwidth | Linear | None) -> Tensor:
+    """Gram matrix of maps ``(..., n, C, d)`` together, Gaussian or linear."""
+    _check_samples(maps)
+    if isinstance(kernel, Linear):
+        return _linear_gram(maps, kernel.centre)
+    return gaussian_gram(maps, (kernel or MedianDistance())(maps))
+
+
+def _linear_gram(maps: Tensor, centre: bool) -> Tensor:
+    """Inner products with trace one; 1/n everywhere where all of them are zero."""
+    scale = normal_scale(largest(maps.detach(), (-3, -2, -1)))
+    product = inner_products(maps, scale.unsqueeze(-1).expand(*scale.shape, maps.shape[-2]), centred=centre)
+    if centre:  # from the typical sample to the mean
+        product = product - product.mean(-1, keepdim=True)
+        product = product - product.mean(-2, keepdim=True)
+    trace = product.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    constant = trace == 0
+    return torch.where(constant, 1 / maps.shape[-3], product / torch.where(constant, 1.0, trace))
+
+
+def _check_samples(maps: Tensor) -> None:
+    """Raise a ``ValueError`` for maps ``(..., n, C, d)`` that have no Gram matrix."""
     n, channels = maps.shape[-3:-1]
     if n < 2 or channels < 1:
         raise ValueError(f"a Gram matrix needs at least 2 samples and one map, got {n} samples of {channels} maps.")
     if maps.is_complex():
         raise ValueError(f"expected real samples, got {maps.dtype}. Pass torch.view_as_real(samples).flatten(-2).")
-    return (bandwidth or MedianDistance())(maps)
-
-
-def _centred_product(maps: Tensor, weight: Tensor) -> Tensor:
-    """Inner products of the weighted, centred features, accumulated over slices of the maps.
-
-    Centring first is what keeps float32 alive: distances are differences of these products, and a mean
-    a hundred times the spread would cancel every digit.
-    """
-    product: Tensor | None = None
-    for some in map_slices(maps):
-        part = maps[..., some, :]
-        scale = weight[..., some].unsqueeze(-1).expand(*part.shape[:-3], -1, part.shape[-1])
-        flat = upcast(part.flatten(-2))
-        scale = scale.flatten(-2).unsqueeze(-2)
-        # One pass over the slice: x·w - mean(x)·w.
-        scaled = torch.addcmul(-flat.mean(-2, keepdim=True) * scale, flat, scale)
-        term = symmetric_product(scaled)
-        product = term if product is None else product.add_(term)
-    assert product is not None, "maps have at least one channel"
-    return product

@@ -7,191 +7,211 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.estimator.bandwidths import Bandwidth
-from lightning_infoplane.estimator.entropy import check_alpha, check_grams, checked_entropy
-from lightning_infoplane.estimator.grams import gaussian_gram, joint_gram, normalize_trace
-from lightning_infoplane.estimator.information import shared_bits, total_correlation
-from lightning_infoplane.estimator.precision import full_float32, seeded_part
-from lightning_infoplane.estimator.solvers import Eigenvalues, Estimate
+from lightning_infoplane.estimator.dependence import cyclic_shuffles
+from lightning_infoplane.estimator.distances import pairwise_squares
+from lightning_infoplane.estimator.grams import gaussian_gram, normalize_trace, reordered
+from lightning_infoplane.estimator.information import total_correlation
+from lightning_infoplane.estimator.map_pairs import choose_map_pairs, pair_excess, pair_information
+from lightning_infoplane.estimator.precision import seeded_part, upcast
+from lightning_infoplane.estimator.solvers import Eigenvalues, Estimate, Solver
 
 __all__ = [
     "LayerRedundancy",
-    "PairInformation",
     "Redundancy",
-    "choose_map_pairs",
+    "adjusted_total_correlation",
     "layer_redundancy",
     "non_redundant_information",
-    "pair_information",
     "redundancy_synergy",
 ]
+
+# Bits beyond chance are differences of entropies, a hundredth at least: the 1e-5 that float32 costs do not show.
+_SOLVER = Eigenvalues(torch.float32)
+# Less room than this, in bits, between maps that are copies and maps that are independent is that of rounding.
+_NO_ROOM = 1e-4
 
 
 @dataclass(frozen=True)
 class Redundancy:
-    """How redundancy and synergy are sampled: all pairs of 512 maps would take minutes.
+    """How the feature maps of a layer are compared: all pairs of 512 maps would take minutes.
 
     Bandwidths are those of the moment, also under a rule that freezes or smooths the layer's.
 
     Args:
         map_pairs: pairs of feature maps, at most; the same ones at every measurement.
         samples: of the probe, at most; a spectrum costs their cube.
-        seed: of the choice of pairs.
+        seed: of the choice of pairs, and of the shuffles.
+        shuffles: that chance is the mean of.
+        paper: as arXiv 1804.06537 defines it: kernels of pairs are products, and information holds its chance level.
     """
 
     map_pairs: int = 64
     samples: int = 128
     seed: int = 0
+    shuffles: int = 2
+    paper: bool = False
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        if self.map_pairs < 1 or self.samples < 2:
-            raise ValueError(f"{self}: expected map_pairs >= 1 and samples >= 2.")
+        if self.map_pairs < 1 or self.samples < 2 or self.shuffles < 1:
+            raise ValueError(f"{self}: expected map_pairs >= 1, samples >= 2 and shuffles >= 1.")
 
 
-class PairInformation(NamedTuple):
-    """I(X;Tⁱ), I(X;Tʲ) and I(X;{Tⁱ,Tʲ}) for P pairs of feature maps, bits, ``(P,)`` each."""
+def redundancy_synergy(
+    x: Tensor,
+    maps: Tensor,
+    alpha: float = 1.01,
+    map_pairs: Tensor | None = None,
+    *,
+    paper: bool = False,
+    widening: float = 2**0.5,
+    shuffles: int = 2,
+    seed: int = 0,
+) -> Tensor:
+    r"""Redundancy minus synergy of a layer's feature maps beyond chance: the mean over pairs, in bits.
 
-    first: Tensor
-    second: Tensor
-    both: Tensor
+    .. math:: \overline{E(X;T^i) + E(X;T^j) - E(X;\{T^i,T^j\})} = \text{redundancy} - \text{synergy}
 
-    def redundancy_synergy(self) -> Tensor:
-        """Redundancy minus synergy of each pair, ``(P,)``."""
-        return self.first + self.second - self.both
-
-    def non_redundant(self) -> Tensor:
-        """Unique information of both plus twice the synergy of each pair, ``(P,)``."""
-        return 2 * self.both - self.first - self.second
-
-
-def choose_map_pairs(maps: int, at_most: int | None = None, seed: int = 0) -> Tensor:
-    """All pairs i < j of feature maps, or a seeded sample of them: ``(P, 2)`` indices.
-
-    Raises:
-        ValueError: for fewer than two maps.
-
-    Example:
-        >>> choose_map_pairs(3)
-        tensor([[0, 1],
-                [0, 2],
-                [1, 2]])
-    """
-    if maps < 2:
-        raise ValueError(f"pairs need at least two feature maps, got {maps}.")
-    if at_most is not None and at_most < 1:
-        raise ValueError(f"at_most={at_most}: expected at least one pair, or None for all of them.")
-    pairs = torch.combinations(torch.arange(maps))
-    if at_most is None or at_most >= len(pairs):
-        return pairs
-    chosen = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))[:at_most]
-    return pairs[chosen.sort().values]
-
-
-def pair_information(x: Tensor, maps: Tensor, alpha: float = 1.01, map_pairs: Tensor | None = None) -> PairInformation:
-    r"""What pairs of feature maps tell about x, alone and together, in bits.
-
-    At α = 2 no spectrum is needed: :math:`\operatorname{tr}(A_i \circ A_j)^2` of *all* pairs is one matrix
-    product of the ``(C, n²)`` stack of squared entries with itself.
+    with :math:`E(X;T) = \overline{S(\pi X, T)} - S(X, T)` over shuffles :math:`\pi` of the samples, and the kernel
+    :math:`(K_i \circ K_j)^{1/w^2}` of a pair: 0 for maps that have nothing to do with x, and for copies of a map what
+    that map tells. ``paper=True`` is the paper's definition, I(X;T) in place of E(X;T) and the product
+    :math:`K_i \circ K_j`: there noise has a value far from 0, and Gaussian copies seem to know more than one of them.
 
     Args:
         x: Gram matrix ``(n, n)`` of the input.
-        maps: Gram matrices ``(C, n, n)``, one a map.
+        maps: Gram matrices ``(C, n, n)``, one a map, with the bandwidth that it has alone.
         alpha: the order.
-        map_pairs: ``(P, 2)`` indices, see :func:`choose_map_pairs`; all pairs when left out.
-
-    Returns:
-        Three ``(P,)`` tensors.
-
-    Raises:
-        ValueError: for fewer than two maps, or matrices that are not trace-one Gram matrices.
-
-    Source: the partial information decomposition of arXiv 1804.06537 (v5).
-
-    Example:
-        >>> a, b = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
-        >>> maps = torch.stack([class_gram(a), class_gram(b)])
-        >>> [float(value) for value in pair_information(class_gram(a ^ b), maps)]  # XOR: only together
-        [0.0, 0.0, 1.0]
-    """
-    check_alpha(alpha)
-    if maps.ndim != 3 or x.shape != maps.shape[1:]:
-        raise ValueError(
-            f"expected Gram matrices x (n, n) and maps (C, n, n) over the same samples, got {tuple(x.shape)} "
-            f"and {tuple(maps.shape)}. Make the stack with map_grams(activations)."
-        )
-    check_grams(alpha, x=x, maps=maps)
-    if map_pairs is None:
-        map_pairs = choose_map_pairs(len(maps))
-    _check_map_pairs(map_pairs, len(maps))
-    solver = Eigenvalues()
-    index = map_pairs.to(maps.device)
-    h_x = checked_entropy(solver, x, alpha)
-    alone = checked_entropy(solver, maps, alpha)
-    with_x = shared_bits(h_x, alone, solver(joint_gram(x, maps), alpha))
-    if alpha == 2:
-        h_pair = _all_pairs_at_two(maps, torch.ones_like(x))[index[:, 0], index[:, 1]]
-        h_with = _all_pairs_at_two(maps, x)[index[:, 0], index[:, 1]]
-    else:
-        h_pair, h_with = _pairs_by_spectrum(x, maps, alpha, index)
-    return PairInformation(with_x[index[:, 0]], with_x[index[:, 1]], shared_bits(h_x, h_pair, h_with))
-
-
-def redundancy_synergy(x: Tensor, maps: Tensor, alpha: float = 1.01, map_pairs: Tensor | None = None) -> Tensor:
-    r"""Redundancy-synergy trade-off of a layer's feature maps: the mean over pairs, in bits.
-
-    .. math:: \overline{I(X;T^i) + I(X;T^j) - I(X;\{T^i,T^j\})} = \text{redundancy} - \text{synergy}
-
-    With Gaussian kernels of fixed width an exact duplicate of a map does not reach I(X;T): the product of
-    the two kernels is a narrower kernel. That is an artefact of the bandwidth; class kernels do not have it.
-
-    Args:
-        x: Gram matrix ``(n, n)`` of the input.
-        maps: Gram matrices ``(C, n, n)``, one a map.
-        alpha: the order.
-        map_pairs: ``(P, 2)`` indices, see :func:`choose_map_pairs`; all pairs when left out.
+        map_pairs: ``(P, 2)`` indices; all pairs when left out.
+        paper: the definition of arXiv 1804.06537; the arguments below then mean nothing.
+        widening: w, how much wider a map's bandwidth is in a pair than alone, as ``rule.widening(2)`` says.
+        shuffles: how many.
+        seed: of the shuffles; the global RNG is not touched.
 
     Returns:
         A scalar, positive where redundancy dominates.
 
     Raises:
-        ValueError: for fewer than two maps, or matrices that are not trace-one Gram matrices.
+        ValueError: for fewer than two maps, matrices that are not trace-one Gram matrices, or, unless ``widening=1``,
+            negative entries.
 
-    Source: arXiv 1804.06537.
+    Source: arXiv 1804.06537; bandwidths of a pair and the chance level are this project's.
 
     Example:
-        >>> bit = class_gram(torch.tensor([0, 0, 1, 1]))
+        >>> bit = class_gram(torch.arange(64) % 2)
         >>> redundancy_synergy(bit, torch.stack([bit, bit]))  # a copy: one bit of redundancy
-        tensor(1., dtype=torch.float64)
+        tensor(1.0, dtype=torch.float64)
+        >>> redundancy_synergy(bit, torch.stack([bit, bit]), paper=True)
+        tensor(1.0000, dtype=torch.float64)
     """
-    return pair_information(x, maps, alpha, map_pairs).redundancy_synergy().mean()
+    if paper:
+        return pair_information(x, maps, alpha, map_pairs).redundancy_synergy().mean()
+    found = pair_excess(x, maps, alpha, map_pairs, widening=widening, shuffles=shuffles, seed=seed)
+    return found.redundancy_synergy().mean()
 
 
-def non_redundant_information(x: Tensor, maps: Tensor, alpha: float = 1.01, map_pairs: Tensor | None = None) -> Tensor:
-    r"""Weighted non-redundant information of a layer's feature maps: the mean over pairs, in bits.
+def non_redundant_information(
+    x: Tensor,
+    maps: Tensor,
+    alpha: float = 1.01,
+    map_pairs: Tensor | None = None,
+    *,
+    paper: bool = False,
+    widening: float = 2**0.5,
+    shuffles: int = 2,
+    seed: int = 0,
+) -> Tensor:
+    r"""Weighted non-redundant information of a layer's feature maps beyond chance: the mean over pairs, in bits.
 
-    .. math:: \overline{2 I(X;\{T^i,T^j\}) - I(X;T^i) - I(X;T^j)}
+    .. math:: \overline{2 E(X;\{T^i,T^j\}) - E(X;T^i) - E(X;T^j)}
         = \text{unique}_i + \text{unique}_j + 2\,\text{synergy}
+
+    with :math:`E(X;T) = \overline{S(\pi X, T)} - S(X, T)` over shuffles :math:`\pi` of the samples, and the kernel
+    :math:`(K_i \circ K_j)^{1/w^2}` of a pair: 0 for maps that have nothing to do with x, and for copies.
+    ``paper=True`` is the paper's definition, I(X;T) in place of E(X;T) and the product :math:`K_i \circ K_j`.
 
     Args:
         x: Gram matrix ``(n, n)`` of the input.
-        maps: Gram matrices ``(C, n, n)``, one a map.
+        maps: Gram matrices ``(C, n, n)``, one a map, with the bandwidth that it has alone.
         alpha: the order.
-        map_pairs: ``(P, 2)`` indices, see :func:`choose_map_pairs`; all pairs when left out.
+        map_pairs: ``(P, 2)`` indices; all pairs when left out.
+        paper: the definition of arXiv 1804.06537; the arguments below then mean nothing.
+        widening: w, how much wider a map's bandwidth is in a pair than alone, as ``rule.widening(2)`` says.
+        shuffles: how many.
+        seed: of the shuffles; the global RNG is not touched.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: for fewer than two maps, or matrices that are not trace-one Gram matrices.
+        ValueError: for fewer than two maps, matrices that are not trace-one Gram matrices, or, unless ``widening=1``,
+            negative entries.
 
-    Source: arXiv 1804.06537.
+    Source: arXiv 1804.06537; bandwidths of a pair and the chance level are this project's.
 
     Example:
-        >>> a, b = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+        >>> a, b = torch.arange(256) % 2, torch.arange(256) // 2 % 2
         >>> maps = torch.stack([class_gram(a), class_gram(b)])
         >>> non_redundant_information(class_gram(a ^ b), maps)  # XOR: twice one bit of synergy
-        tensor(2., dtype=torch.float64)
+        tensor(2.0, dtype=torch.float64)
+        >>> non_redundant_information(class_gram(a ^ b), maps, paper=True)
+        tensor(2.0000, dtype=torch.float64)
     """
-    return pair_information(x, maps, alpha, map_pairs).non_redundant().mean()
+    if paper:
+        return pair_information(x, maps, alpha, map_pairs).non_redundant().mean()
+    found = pair_excess(x, maps, alpha, map_pairs, widening=widening, shuffles=shuffles, seed=seed)
+    return found.non_redundant().mean()
+
+
+def adjusted_total_correlation(
+    log_kernels: Tensor,
+    bandwidth: Bandwidth,
+    alpha: float = 1.01,
+    shuffles: int = 2,
+    seed: int = 0,
+    solver: Solver | None = None,
+) -> Tensor:
+    r"""Total correlation of maps beyond chance, as a part of what copies would have: no unit.
+
+    .. math:: T^* = \frac{\overline{S_\pi} - S}{\overline{S_\pi} - \overline{S_i}}, \qquad
+        S = S\Bigl(\prod_i K_i^{1/w^2}\Bigr)
+
+    with w the widening of bandwidths in the set of live maps, :math:`S_\pi` the joint entropy after the samples of
+    every map were shuffled on their own, and :math:`S_i` the entropy of a live map with the bandwidth that it has
+    alone. 0 for independent maps, 1 for copies, also for isometries and rescaled copies. At α = 2 and w the root of the
+    number of maps, as under ``MedianDistance``, never above 1: there :math:`S(\prod_i K_i^{1/C})` is at least the mean
+    of the :math:`S_i`, because the logarithm of a sum of exponentials is convex. It need not be the largest of them, as
+    in the total correlation of products: a rich map in a joint of many poor ones counts in part.
+
+    Args:
+        log_kernels: ``(C, n, n)``, logarithms of kernels with ones on the diagonal, such as -d²/(2σ²).
+        bandwidth: the rule that the bandwidths are of.
+        alpha: the order.
+        shuffles: how many of every map.
+        seed: of the shuffles; the global RNG is not touched.
+        solver: see :func:`~lightning_infoplane.renyi_entropy`.
+
+    Returns:
+        A scalar. NaN where copies and independent maps could not be told apart: where fewer than two maps vary, or
+        all of them are saturated.
+
+    Source: Watanabe (1960) and, normalised, Yu et al., AAAI 2021; the bandwidths and the chance level are this
+    project's.
+
+    Example:
+        >>> kernel = 8 * gram(torch.arange(8.0).unsqueeze(-1))
+        >>> adjusted_total_correlation(kernel.log().expand(3, -1, -1), MedianDistance())  # a map and two copies
+        tensor(1., dtype=torch.float64)
+    """
+    solve = solver or Eigenvalues()
+    n = log_kernels.shape[-1]
+    live = log_kernels[log_kernels.flatten(1).amin(1) < 0]
+    if len(live) < 2:
+        return log_kernels.new_full((), torch.nan)
+    orders = cyclic_shuffles(n, shuffles * len(live), seed).unflatten(0, (shuffles, -1)).to(live.device)
+    sums = torch.stack([live.sum(0)] + [_shuffled_sum(live, of_all) for of_all in orders])
+    bits = solve((sums / bandwidth.widening(len(live)) ** 2).exp() / n, alpha)
+    independent = bits[1:].mean()
+    room = independent - solve(live.exp() / n, alpha).mean()
+    return torch.where(room > _NO_ROOM, (independent - bits[0]) / room.clamp_min(_NO_ROOM), torch.nan)
 
 
 class LayerRedundancy(NamedTuple):
@@ -207,38 +227,56 @@ def layer_redundancy(
 ) -> LayerRedundancy:
     """Redundancy, synergy and total correlation of a layer's maps, from a sample of pairs and of the probe.
 
-    In pairs every map has the bandwidth it would have alone; in the total correlation, which compares maps
-    with their joint, that of the joint. Errors are those of the sampling of pairs, zero if all were taken.
+    All are beyond chance, and every set of maps, one, a pair or all, has the bandwidths that the rule gives to that
+    set. Under a rule that ignores the number of maps, such as ``Silverman``, a set is a product of kernels still. Maps
+    that do not vary tell nothing: the bits of a layer of them are 0, and its total correlation is NaN, no value.
+
+    As the paper defines it (``how.paper``) every map of a pair has the bandwidth it would have alone; in the total
+    correlation, which compares maps with their joint, that of the joint. Maps that do not vary then count as
+    independent.
+
+    The total correlation is that of the maps that are in a sampled pair. Errors are those of the sampling of pairs,
+    zero if all were taken.
 
     Args:
         x: Gram matrix ``(n, n)`` of the input.
         maps: ``(n, C, d)``, two maps or more.
         bandwidth: the rule.
         alpha: the order.
-        how: the sampling.
+        how: the sampling, and which definition.
         target: Gram matrix ``(n, n)`` of the targets, for rules that need it.
 
     Returns:
         Redundancy minus synergy and non-redundant information in bits, and the total correlation, normalised.
 
     Example:
-        >>> bit = torch.tensor([0.0, 0.0, 9.0, 9.0], dtype=torch.float64)
+        >>> bit = 9.0 * (torch.arange(64) % 2)
         >>> maps = torch.stack([bit, bit], 1).unsqueeze(-1)  # a map and its copy
         >>> found = layer_redundancy(class_gram(bit.long()), maps, Fixed(0.1), 1.01, Redundancy())
-        >>> round(float(found.redundancy_synergy.bits), 6), round(float(found.total_correlation.bits), 6)
-        (1.0, 1.0)
+        >>> [round(float(estimate.bits), 1) for estimate in found]
+        [1.0, 0.0, 1.0]
     """
     n, channels = maps.shape[:2]
     part = seeded_part(n, min(n, how.samples), maps.device)
     map_pairs = choose_map_pairs(channels, how.map_pairs, how.seed).to(maps.device)
     used, index = torch.unique(map_pairs, return_inverse=True)
     seen = maps[part][:, used]
+    x_part = normalize_trace(x[part][:, part])
     target_part = None if target is None else normalize_trace(target[part][:, part])
     alone = seen.movedim(1, 0).unsqueeze(-2)
-    grams = gaussian_gram(alone, bandwidth(alone, target=target_part))
-    told = pair_information(normalize_trace(x[part][:, part]), grams, alpha, index)
-    together = gaussian_gram(alone, bandwidth(seen, target=target_part).unsqueeze(-1))
-    correlation = total_correlation(*together, alpha=alpha, normalized=True)
+    sigma = bandwidth(alone, target=target_part)
+    if how.paper:
+        told = pair_information(x_part, gaussian_gram(alone, sigma), alpha, index)
+        together = gaussian_gram(alone, bandwidth(seen, target=target_part).unsqueeze(-1))
+        correlation = total_correlation(*together, alpha=alpha, normalized=True)
+    else:
+        logs = _log_kernels(alone, sigma)
+        grams = logs.exp() / len(part)
+        pair = bandwidth.widening(2)
+        told = pair_excess(
+            x_part, grams, alpha, index, widening=pair, shuffles=how.shuffles, seed=how.seed, solver=_SOLVER
+        )
+        correlation = adjusted_total_correlation(logs, bandwidth, alpha, how.shuffles, how.seed, _SOLVER)
     every_pair = channels * (channels - 1) // 2
     return LayerRedundancy(
         _mean_of_sample(told.redundancy_synergy(), every_pair),
@@ -247,48 +285,27 @@ def layer_redundancy(
     )
 
 
+def _log_kernels(maps: Tensor, sigma: Tensor) -> Tensor:
+    """Logarithms ``(C, n, n)`` of the Gaussian kernels of maps ``(C, n, 1, d)``: zero where a bandwidth is zero.
+
+    Sums of them are joints, in whatever order the samples of each map are, where a product of kernels would underflow.
+    """
+    squares, unit = pairwise_squares(upcast(maps))
+    width = sigma.squeeze(-1) / unit
+    factor = torch.where(width > 0, -0.5 / width.square().clamp_min(torch.finfo(width.dtype).tiny), 0.0)
+    return (squares * factor[:, None, None]).to(squares.dtype)
+
+
+def _shuffled_sum(logs: Tensor, orders: Tensor) -> Tensor:
+    """Sum ``(n, n)`` of ``(C, n, n)``, the samples of each in its own order: the ``(C, n)`` indices."""
+    total = torch.zeros_like(logs[0])
+    for one, order in zip(logs, orders, strict=True):
+        total += reordered(one, order)
+    return total
+
+
 def _mean_of_sample(values: Tensor, population: int) -> Estimate:
     """Mean and standard error of ``(P,)`` values drawn without repetition from so many."""
     drawn = len(values)
     scatter = values.var(correction=1) if drawn > 1 else torch.zeros_like(values[0])
     return Estimate(values.mean(), (scatter / drawn * (1 - drawn / population)).sqrt())
-
-
-def _check_map_pairs(map_pairs: Tensor, maps: int) -> None:
-    """Raise a ``ValueError`` for indices that are not pairs of these maps."""
-    paired = map_pairs.ndim == 2 and map_pairs.shape[-1] == 2 and len(map_pairs) > 0
-    if not paired or int(map_pairs.min()) < 0 or int(map_pairs.max()) >= maps:
-        raise ValueError(
-            f"map_pairs: expected (P, 2) indices of the {maps} maps, got {tuple(map_pairs.shape)}. "
-            f"Call choose_map_pairs({maps}, at_most=P)."
-        )
-
-
-def _all_pairs_at_two(maps: Tensor, x: Tensor) -> Tensor:
-    r"""Entropies ``(C, C)`` at α = 2 of the joint of x with every pair of maps.
-
-    .. math:: S_2 = -\log_2 \frac{\sum_{kl} (X \circ A_i \circ A_j)_{kl}^2}{\operatorname{tr}(X \circ A_i \circ A_j)^2}
-    """
-    n = x.shape[-1]
-    common = torch.promote_types(x.dtype, maps.dtype)
-    x = x.to(common)
-    maps = maps.to(common)
-    squares = (n * maps.flatten(1)).square()
-    weight = (n * x.flatten()).square()
-    diagonal = n * maps.diagonal(dim1=-2, dim2=-1)
-    with full_float32(maps.device):
-        power = (squares * weight) @ squares.mT
-        trace = (diagonal * (n * x.diagonal())) @ diagonal.mT
-    return 2 * trace.log2() - power.log2()
-
-
-def _pairs_by_spectrum(x: Tensor, maps: Tensor, alpha: float, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Entropies ``(P,)`` of pairs of maps, alone and joint with x, a batch of pairs at a time."""
-    step = max(1, 2**25 // x.numel() // 8)  # some 32 MB of matrices
-    alone = []
-    with_x = []
-    for part in torch.split(pairs, step):
-        pair = joint_gram(maps[part[:, 0]], maps[part[:, 1]])
-        alone.append(Eigenvalues()(pair, alpha))
-        with_x.append(Eigenvalues()(joint_gram(x, pair), alpha))
-    return torch.cat(alone), torch.cat(with_x)

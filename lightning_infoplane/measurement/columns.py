@@ -1,4 +1,4 @@
-"""From entropies to quantities: one loop over the table, for values, chance levels, gaps and their errors."""
+"""From numbers of Gram matrices to quantities: one loop over the table, for values, chance levels, gaps, tests."""
 
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -6,124 +6,141 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lightning_infoplane.estimator.information import p_value
-from lightning_infoplane.estimator.solvers import Estimate
-from lightning_infoplane.measurement.formulas import SignedSum, Term
+from lightning_infoplane.measurement.evidence import changes, student_tail
+from lightning_infoplane.measurement.formulas import Formula, Leaf, Term, leaves_in, needs_shuffles
 from lightning_infoplane.measurement.quantities import QUANTITIES
-from lightning_infoplane.measurement.quantity import Below, Gap, Of, Quantity, Subject
-from lightning_infoplane.measurement.verdicts import ROUNDING, is_below_zero
+from lightning_infoplane.measurement.quantity import Count, Gap, Of, Quantity, Subject
+from lightning_infoplane.measurement.values import ENOUGH_SHUFFLES, Numbers
 
-__all__ = ["columns", "counts", "functions_of", "of_the_probe", "terms_of"]
-
-# Shuffles from which on a p-value is worth its name: 1 / (1 + 20) < 0.05.
-_ENOUGH_FOR_P = 20
+__all__ = ["columns", "counts", "functions_of", "leaves_of", "of_the_probe", "with_tests"]
 
 Columns = dict[Quantity, Tensor]
 
 
-def terms_of(subject: Subject, partners: list[str], shuffles: int) -> list[Term]:
-    """Every joint entropy with the layer in it that the table asks for, where its partner is known.
-
-    Example:
-        >>> terms_of(Subject.ERROR_SIGNALS, ["X"], shuffles=0)
-        [Term(partner='', shuffle=None, layer=True), Term(partner='X', shuffle=None, layer=True)]
-    """
-    sums = [quantity for quantity in _sums_of(subject, Of.LAYER) if _is_known(quantity, partners)]
-    wanted = [term for quantity in sums for term in _terms(quantity)]
-    mixed = [
-        term.shuffled(k) for k in range(shuffles) for quantity in sums if quantity.shuffled for term in _terms(quantity)
-    ]
-    return list(dict.fromkeys(term for term in (*wanted, *mixed) if term.layer))
+# ------------------------------------------------------------------------------------------------ what is asked for
 
 
-def columns(known: Mapping[Term, Estimate], subject: Subject, ends: Tensor, shuffles: int) -> Columns:
-    """Quantities of the layers, ``(layers,)``, and of pairs of them, ``(pairs,)``, with all that belongs to them.
+def leaves_of(subject: Subject, variables: list[str], shuffles: int, tests: bool = True) -> list[Leaf]:
+    """Every number of Gram matrices that the table asks for, where its variables are known.
 
     Args:
-        known: entropies by term.
         subject: which part of the table.
-        ends: ``(pairs, 2)`` places of the layers between which gaps are wanted.
-        shuffles: how many there are of every term.
+        variables: X, and Y where it is known.
+        shuffles: how many there are.
+        tests: whether p-values are wanted.
+
+    Example:
+        >>> leaves_of(Subject.ERROR_SIGNALS, ["X"], shuffles=0, tests=False)[:2]
+        [Term(first='X', second='', shuffle=None), Term(first='T', second='', shuffle=None)]
     """
-    table: Columns = {}
-    scatter: dict[Quantity, Tensor] = {}
-    for quantity in _sums_of(subject, Of.LAYER):
-        if not all(term in known for term in _terms(quantity)):
+    known = {"T", "", *variables}
+    wanted: list[Leaf] = []
+    for quantity in _of_subject(subject):
+        leaves = leaves_in(quantity.formula)
+        if needs_shuffles(quantity.formula) and shuffles < ENOUGH_SHUFFLES:
             continue
-        table[quantity] = _signed_sum(quantity, known)
-        scatter[quantity] = _squares(quantity, known, with_layer=True)
-        if quantity.stderr:
-            table[quantity.error] = _squares(quantity, known).sqrt()
-        if quantity.shuffled and shuffles:
-            null = torch.stack([_signed_sum(quantity, known, shuffle) for shuffle in range(shuffles)])
-            table[quantity.chance] = null.mean(0)
-            if shuffles >= _ENOUGH_FOR_P:
-                table[quantity.p_value] = p_value(table[quantity], null, ROUNDING)
-    for quantity in _of_subject(subject, Of.PAIR):
-        base = cast(Gap, quantity.formula).of
-        if base in table:
-            first, second = ends.unbind(1)
-            table[quantity] = table[base][first] - table[base][second]
-            # What has no layer in it is the same at both ends, and its error cancels.
-            table[quantity.error] = (scatter[base][first] + scatter[base][second]).sqrt()
-    return table
-
-
-def counts(table: Columns, subject: Subject) -> dict[Quantity, float]:
-    """How many gaps are below zero."""
-    below_zero = {}
-    for quantity in _of_subject(subject, Of.PROBE):
-        if isinstance(quantity.formula, Below) and (gap := quantity.formula.of) in table:
-            below = is_below_zero(table[gap], table.get(gap.error, 0.0))
-            below_zero[quantity] = float(below.sum())
-    return below_zero
-
-
-def of_the_probe(reference: object, own: Mapping[Term, Estimate], subject: Subject) -> dict[Quantity, float]:
-    """What is known of the probe without any layer."""
-    known = {}
-    for quantity in _of_subject(subject, Of.PROBE):
-        if callable(quantity.formula):
-            known[quantity] = float(quantity.formula(reference))
-        elif isinstance(quantity.formula, Mapping) and all(term in own for term in _terms(quantity)):
-            known[quantity] = float(_signed_sum(quantity, own))
-    return known
+        wanted += leaves
+        if quantity.shuffled or needs_shuffles(quantity.formula):
+            terms = [leaf for leaf in leaves if isinstance(leaf, Term)]
+            wanted += [term.shuffled(k) for k in range(shuffles) for term in terms]
+        if tests and quantity.independence is not None:
+            wanted.append(quantity.independence)
+    return [leaf for leaf in dict.fromkeys(wanted) if {leaf.first, leaf.second} <= known]
 
 
 def functions_of(subject: Subject) -> list[Quantity]:
     """The quantities that are functions of a layer."""
-    return [quantity for quantity in _of_subject(subject, Of.LAYER) if callable(quantity.formula)]
+    return [quantity for quantity in _of_subject(subject) if quantity.of is Of.LAYER and callable(quantity.formula)]
 
 
-def _of_subject(subject: Subject, of: Of) -> Iterator[Quantity]:
-    return (quantity for quantity in QUANTITIES if quantity.subject is subject and quantity.of is of)
+# -------------------------------------------------------------------------------------------------------- values
 
 
-def _sums_of(subject: Subject, of: Of) -> Iterator[Quantity]:
-    return (quantity for quantity in _of_subject(subject, of) if isinstance(quantity.formula, Mapping))
+def columns(numbers: Numbers, subject: Subject, ends: Tensor, functions: Mapping[Quantity, Tensor]) -> Columns:
+    """Quantities of the layers, ``(layers,)``, and of pairs of them, ``(pairs,)``, with all that belongs to them.
+
+    NaN stands for no value.
+
+    Args:
+        numbers: of Gram matrices.
+        subject: which part of the table.
+        ends: ``(pairs, 2)`` places of the layers between which gaps are wanted.
+        functions: what is known of the layers without them, with standard errors.
+    """
+    table: Columns = {}
+    for quantity in _of_subject(subject):
+        if quantity.of is Of.LAYER and numbers.have(quantity.formula):
+            table |= _of_layers(quantity, numbers)
+    table |= functions
+    for quantity in _of_subject(subject):
+        if isinstance(quantity.formula, Gap) and quantity.formula.of in table:
+            table |= _gap(quantity, table, numbers, ends)
+    return table
 
 
-def _terms(quantity: Quantity) -> SignedSum:
-    return cast(SignedSum, quantity.formula)
+def with_tests(table: Columns, degrees: int) -> Columns:
+    """The table with p-values of its gaps, on the side of zero where they are: Student's, of so many degrees."""
+    tests = {}
+    for quantity in table:
+        if isinstance(quantity.formula, Gap) and quantity.error in table:
+            error = table[quantity.error]
+            size = table[quantity].abs()
+            statistic = torch.where(error > 0, size / torch.where(error > 0, error, 1.0), 0.0)
+            tests[quantity.p_value] = student_tail(statistic, degrees).where(~(size + error).isnan(), torch.nan)
+    return table | tests
 
 
-def _is_known(quantity: Quantity, partners: list[str]) -> bool:
-    return all(not term.partner or term.partner in partners for term in _terms(quantity))
+def counts(table: Columns, subject: Subject) -> dict[Quantity, float]:
+    """How many gaps are increases, and how many decreases, where there is evidence at all."""
+    found = {}
+    for quantity in _of_subject(subject):
+        if isinstance(quantity.formula, Count) and (gap := quantity.formula.of).p_value in table:
+            decided = changes(table[gap].tolist(), table[gap.p_value].tolist())
+            found[quantity] = float(decided.count(quantity.formula.change))
+    return found
 
 
-def _signed_sum(quantity: Quantity, known: Mapping[Term, Estimate], shuffle: int | None = None) -> Tensor:
-    """The value, or that of one shuffle."""
-    total = torch.zeros((), dtype=torch.float64)
-    for term, sign in _terms(quantity).items():
-        estimate = known[term if shuffle is None else term.shuffled(shuffle)]
-        total = total + sign * estimate.bits
-    return total
+def of_the_probe(reference: object, own: Numbers, subject: Subject) -> dict[Quantity, float]:
+    """What is known of the probe without any layer."""
+    known = {}
+    for quantity in _of_subject(subject):
+        if quantity.of is Of.PROBE and callable(quantity.formula):
+            known[quantity] = float(quantity.formula(reference))
+        elif quantity.of is Of.PROBE and own.have(quantity.formula):
+            known[quantity] = float(own.value(cast(Formula, quantity.formula)))
+    return known
 
 
-def _squares(quantity: Quantity, known: Mapping[Term, Estimate], with_layer: bool = False) -> Tensor:
-    """The squared standard error of the solver, of all terms or of those with a layer in them."""
-    terms = [term for term in _terms(quantity) if term.layer or not with_layer]
-    total = torch.zeros((), dtype=torch.float64)
-    for term in terms:
-        total = total + known[term].stderr.square()
-    return total
+# ------------------------------------------------------------------------------------------------ parts of the table
+
+
+def _of_subject(subject: Subject) -> Iterator[Quantity]:
+    return (quantity for quantity in QUANTITIES if quantity.subject is subject)
+
+
+def _of_layers(quantity: Quantity, numbers: Numbers) -> Columns:
+    """A quantity, its chance level, its p-value and the solver's part of its standard error."""
+    formula = cast(Formula, quantity.formula)
+    table = {quantity: numbers.value(formula)}
+    if quantity.stderr:
+        table[quantity.error] = numbers.squares(formula).sqrt()
+    if quantity.shuffled and numbers.shuffles:
+        table[quantity.chance] = numbers.chance(cast(Mapping[Leaf, int], formula))
+    if quantity.independence in numbers.known:
+        table[quantity.p_value] = numbers.known[quantity.independence].bits
+    return table
+
+
+def _gap(quantity: Quantity, table: Columns, numbers: Numbers, ends: Tensor) -> Columns:
+    """A gap and the solver's part of its standard error."""
+    base = cast(Gap, quantity.formula).of
+    first, second = ends.unbind(1)
+    found = {quantity: table[base][first] - table[base][second]}
+    if quantity.stderr:
+        if leaves_in(base.formula):
+            # What has no layer in it is the same at both ends, and its error cancels.
+            squares = numbers.squares(cast(Formula, base.formula), of_layers_alone=True)
+        else:
+            squares = table.get(base.error, torch.zeros_like(table[base])).square()
+        found[quantity.error] = (squares[first] + squares[second]).sqrt()
+    return found

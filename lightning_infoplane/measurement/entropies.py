@@ -1,134 +1,215 @@
-"""All entropies of one moment: each spectrum once, many in a call, shared out over the processes."""
+"""All numbers of one moment that need Gram matrices: each once, many in a call, shared out over the processes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from lightning_infoplane.estimator.grams import hadamard, normalize_trace, reordered
+from lightning_infoplane.estimator.grams import class_gram, hadamard, reordered
+from lightning_infoplane.estimator.permutations import Centred, alignment_of, centred, p_value_of
 from lightning_infoplane.estimator.precision import widest_float
-from lightning_infoplane.estimator.solvers import Estimate, spectral_entropy
-from lightning_infoplane.measurement.formulas import Term, X, Y
+from lightning_infoplane.estimator.solvers import Estimate, Solver, spectral_entropy
+from lightning_infoplane.measurement.division import Part, seen_by, width
+from lightning_infoplane.measurement.formulas import Alignment, Leaf, Term
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.settings import Estimator
 
-__all__ = ["Grams", "entropies", "own_entropies"]
+__all__ = ["Known", "Sides", "numbers", "own_entropies"]
 
 # Bytes of float64 matrices whose spectra are asked for in one call. A GPU's solver makes the host wait at each.
 _BATCH_BYTES = {"cpu": 2**24}
 _LARGE_BATCH_BYTES = 2**26
 
+# Samples below which dependence says nothing: its third moment under permutation needs six.
+_FEWEST = 6
 
-class Grams(NamedTuple):
-    """Gram matrices ``(n, n)`` of one moment; classes have labels instead, on the CPU, for their blocks."""
+# Of X and Y scalars, of what has the layers in it ``(layers,)``; on the CPU.
+Known = dict[Leaf, Estimate]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What layers are compared with, as Gram matrices ``(n, n)``; classes have labels instead, on the CPU.
+
+    Args:
+        input: of X.
+        labels: of Y, ``(n,)``, for classes under the class kernel.
+        target: of Y otherwise.
+        input_width: where the bandwidth of X and of the layers follows the samples, see
+            :func:`~lightning_infoplane.measurement.division.width`.
+        target_width: the same of Y.
+    """
 
     input: Tensor
-    labels: Tensor | None
-    target: Tensor | None
-    layers: Mapping[str, Tensor]
+    labels: Tensor | None = None
+    target: Tensor | None = None
+    input_width: Tensor | None = None
+    target_width: Tensor | None = None
 
     @property
-    def partners(self) -> list[str]:
-        """What information is measured with: X, and Y where there are targets."""
-        with_targets = self.labels is not None or self.target is not None
-        return [X.partner, Y.partner] if with_targets else [X.partner]
+    def variables(self) -> list[str]:
+        """X, and Y where there are targets."""
+        return ["X"] if self.labels is None and self.target is None else ["X", "Y"]
 
-    def part(self, keep: Tensor) -> "Grams":
-        """The same moment seen by some of the samples only."""
+    @cached_property
+    def centred(self) -> dict[str, Centred]:
+        """X and Y as tests of independence need them: made once, for they are the same at every measurement."""
+        return {variable: centred(self.matrix(variable)) for variable in self.variables}
 
-        def cut(gram: Tensor) -> Tensor:
-            return normalize_trace(reordered(gram, keep))
+    def matrix(self, variable: str) -> Tensor:
+        """The Gram matrix of X or Y."""
+        if variable == "X":
+            return self.input
+        if self.target is not None:
+            return self.target
+        assert self.labels is not None, "a number with Y needs targets"
+        return class_gram(self.labels.to(self.input.device)).to(self.input)
 
-        return Grams(
-            cut(self.input),
-            None if self.labels is None else self.labels[keep],
-            None if self.target is None else cut(self.target),
-            {name: cut(gram) for name, gram in self.layers.items()},
+    def seen_by(self, part: Part) -> "Sides":
+        """The same for some of the samples."""
+        if part.keep is None:
+            return self
+        return Sides(
+            seen_by(part, self.input, self.input_width),
+            None if self.labels is None else self.labels[part.keep],
+            None if self.target is None else seen_by(part, self.target, self.target_width),
         )
 
 
-def entropies(
-    grams: Grams,
-    terms: Sequence[Term],
+class _Moment:
+    """A stack of layers ``(layers, n, n)`` beside X and Y, all of the same samples."""
+
+    def __init__(self, stack: Tensor, sides: Sides, part: Part, estimator: Estimator) -> None:
+        self.stack = stack
+        self.sides = sides
+        self.part = part
+        self.estimator = estimator
+
+    @cached_property
+    def centred(self) -> Centred:
+        """The layers as tests of independence need them."""
+        return centred(self.stack)
+
+    def number(self, leaf: Leaf) -> Estimate:
+        """One number of each layer; NaN where there is none."""
+        if isinstance(leaf, Term):
+            # What is only compared with others of its kind may be 5e-5 bits off: its error is a hundred times that.
+            is_rough = self.part.keep is not None or leaf.shuffle is not None or leaf.first == leaf.second
+            solver = self.estimator.solver.rough() if is_rough else self.estimator.solver
+            estimate = self._entropy(leaf, solver)
+            return Estimate(*(value.to(widest_float(value.device)) for value in estimate))
+        if self.stack.shape[-1] < _FEWEST:
+            value = self.stack.new_full(self.stack.shape[:1], torch.nan)
+        else:
+            compare = alignment_of if isinstance(leaf, Alignment) else p_value_of
+            value = compare(self.centred, self.sides.centred[leaf.second])
+        return Estimate(value, torch.zeros_like(value))
+
+    def _entropy(self, term: Term, solver: Solver) -> Estimate:
+        """Entropies ``(layers,)`` of a term with the layers in it."""
+        alpha = self.estimator.alpha
+        if not term.second:
+            return solver.estimate(self.stack, alpha)
+        order = None if term.shuffle is None else self.part.orders[term.shuffle]
+        labels = self.sides.labels
+        if term.second == "Y" and labels is not None:
+            return solver.with_classes(self.stack, labels if order is None else labels[order], alpha)
+        other = self.stack if term.second == "T" else self.sides.matrix(term.second)
+        return solver.estimate(hadamard(self.stack, other if order is None else reordered(other, order)), alpha)
+
+
+def numbers(
+    sides: Sides,
+    layers: Mapping[str, Tensor],
+    leaves: Sequence[Sequence[Leaf]],
+    parts: Sequence[Part],
     estimator: Estimator,
     ranks: Ranks,
     progress: Callable[[int], object] = lambda layers: None,
-    own: Callable[[], dict[Term, Estimate]] | None = None,
-) -> dict[Term, Estimate]:
-    """Entropies, on the CPU: of X and of Y, scalars, and of each term with the layers in it, ``(layers,)``.
-
-    NaN stands for what the solver did not find.
+    own: Callable[[], list[Known]] = list,
+) -> list[Known]:
+    """What was asked for of each part of the samples. NaN stands for what was not found.
 
     Args:
-        grams: of one moment.
-        terms: with layers in them.
-        estimator: order, solver, and seed of the shuffles.
+        sides: X and Y.
+        layers: Gram matrices ``(n, n)`` by name.
+        leaves: for each part, numbers with the layers in them.
+        parts: of the samples.
+        estimator: order and solver.
         ranks: among which the layers are shared out.
-        progress: called with the number of layers whose spectra are known.
-        own: gives the entropies of X and Y where they are known already.
+        progress: called with the number of layers whose numbers are known.
+        own: gives the entropies of X and Y for each part, which are added; none are where it is left out.
 
     Raises:
         RuntimeError: on every process, if a spectrum fails on one.
     """
-    names = list(grams.layers)
-    device = grams.input.device
-    estimates = torch.zeros(2, len(names), len(terms), dtype=widest_float(device), device=device)
+    names = list(layers)
+    device = sides.input.device
+    asked = [(part, leaf) for part, wanted in zip(parts, leaves, strict=True) for leaf in wanted]
+    found = torch.zeros(2, len(names), len(asked), dtype=widest_float(device), device=device)
     mine = slice(ranks.rank, None, ranks.world_size)
     failure = None
     try:
-        alone = own() if own is not None else own_entropies(grams, estimator)
-        for term, estimate in alone.items():
-            if not bool(torch.stack(estimate).isfinite().all()):
-                raise ValueError(f"the spectrum of {term.partner} is not that of a Gram matrix")
-        step = max(1, _BATCH_BYTES.get(device.type, _LARGE_BATCH_BYTES) // (8 * grams.input.numel()))
+        alone = own() or [{} for _ in parts]
+        seen = [sides.seen_by(part) for part in parts]
+        step = max(1, _BATCH_BYTES.get(device.type, _LARGE_BATCH_BYTES) // (8 * sides.input.numel()))
         for first in range(0, len(names[mine]), step):
-            some = [grams.layers[name] for name in names[mine][first : first + step]]
+            some = [layers[name] for name in names[mine][first : first + step]]
             stack = torch.stack(some) if len(some) > 1 else some[0].unsqueeze(0)  # a large one is not copied
-            columns = [torch.stack(_joint(stack, grams, term, estimator)) for term in terms]
-            estimates[:, mine][:, first : first + step] = torch.stack(columns, -1)
+            whole_width = None if sides.input_width is None else width(stack, roughly=True)
+            columns = []
+            for part, side, wanted in zip(parts, seen, leaves, strict=True):
+                moment = _Moment(seen_by(part, stack, whole_width), side, part, estimator)
+                columns += [torch.stack(moment.number(leaf)) for leaf in wanted]
+            found[:, mine][:, first : first + step] = torch.stack(columns, -1)
             progress(len(stack))
     except (RuntimeError, ValueError) as error:  # no memory, a kernel that is none: the others must hear of it
         failure = error
     # One exchange between the processes, one transfer to the host: nobody has looked at a number until here.
-    failed = estimates.new_full((1,), float(failure is not None))
-    numbers = ranks.total(torch.cat([estimates.flatten(), failed])).cpu()
-    estimates = numbers[:-1].reshape(estimates.shape)
-    if numbers[-1] > 0:
+    failed = found.new_full((1,), float(failure is not None))
+    together = ranks.total(torch.cat([found.flatten(), failed])).cpu()
+    found = together[:-1].reshape(found.shape)
+    if together[-1] > 0:
         raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
-    return {term: Estimate(*estimates[..., i]) for i, term in enumerate(terms)} | alone
+    column = iter(range(len(asked)))
+    return [
+        {leaf: Estimate(*found[..., next(column)]) for leaf in wanted} | known
+        for wanted, known in zip(leaves, alone, strict=True)
+    ]
 
 
-def _joint(stack: Tensor, grams: Grams, term: Term, estimator: Estimator) -> Estimate:
-    """Entropies ``(layers,)`` of one term."""
-    solver = estimator.solver
-    alpha = estimator.alpha
-    if not term.partner:
-        return solver.estimate(stack, alpha)
-    order = None if term.shuffle is None else _shuffled(len(grams.input), estimator.seed, term.shuffle)
-    if term.partner == Y.partner and grams.labels is not None:
-        return solver.with_classes(stack, grams.labels if order is None else grams.labels[order], alpha)
-    partner = grams.input if term.partner == X.partner else grams.target
-    assert partner is not None, "a term with Y needs targets"
-    if order is not None:
-        partner = reordered(partner, order)
-    return solver.estimate(hadamard(stack, partner), alpha)
+def own_entropies(sides: Sides, terms: Sequence[Leaf], parts: Sequence[Part], estimator: Estimator) -> list[Known]:
+    """Entropies of X and Y without any layer, for each part: scalars, on the CPU.
+
+    Raises:
+        ValueError: if X or Y has no spectrum.
+    """
+    seen = [(part, sides.seen_by(part)) for part in parts]
+    found = [_own_entropy(side, term, part, estimator) for part, side in seen for term in terms]
+    numbers = iter(torch.stack(found).cpu()) if found else iter(())  # one transfer to the host
+    known: list[Known] = [{term: Estimate(*next(numbers)) for term in terms} for _ in parts]
+    for term, estimate in known[0].items():
+        if not bool(torch.stack(estimate).isfinite().all()):
+            raise ValueError(f"the spectrum of {term.first} is not that of a Gram matrix")
+    return known
 
 
-def own_entropies(grams: Grams, estimator: Estimator) -> dict[Term, Estimate]:
-    """Entropies of X, and of Y where there are targets: scalars, on the CPU."""
-    solver = estimator.solver
-    alpha = estimator.alpha
-    own = {X: solver.estimate(grams.input, alpha)}
-    if grams.labels is not None:
-        _, counts = torch.unique(grams.labels, return_counts=True)  # the spectrum of the class kernel, times n
-        bits = spectral_entropy(counts.double(), alpha)
-        own[Y] = Estimate(bits, torch.zeros_like(bits))
-    elif grams.target is not None:
-        own[Y] = solver.estimate(grams.target, alpha)
-    return {term: Estimate(estimate.bits.cpu(), estimate.stderr.cpu()) for term, estimate in own.items()}
+def _own_entropy(seen: Sides, term: Leaf, part: Part, estimator: Estimator) -> Tensor:
+    """Value and standard error, ``(2,)``, where the matrices are."""
+    assert isinstance(term, Term), "of X and Y alone only entropies are asked for"
+    if term.first == "Y" and seen.labels is not None:
+        bits = _class_entropy(seen.labels, term, part.orders, estimator.alpha).to(seen.input.device)
+        return torch.stack([bits, torch.zeros_like(bits)])
+    # The variable takes the place of the layer.
+    place = term._replace(first="T", second="T" if term.second else "")
+    moment = _Moment(seen.matrix(term.first).unsqueeze(0), seen, part, estimator)
+    return torch.stack(moment.number(place)).squeeze(-1)
 
 
-def _shuffled(n: int, seed: int, shuffle: int) -> Tensor:
-    """The k-th shuffle of the samples: a function of the seed alone, so epochs share their chance level's noise."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(1_000_003 * seed + shuffle))
+def _class_entropy(labels: Tensor, term: Term, orders: Tensor, alpha: float) -> Tensor:
+    """Of classes alone or joint with their own shuffle: the spectrum of the class kernel is the counts, over n."""
+    both = labels if term.shuffle is None else torch.stack([labels, labels[orders[term.shuffle]]], -1)
+    _, counts = torch.unique(both, dim=0, return_counts=True)
+    return spectral_entropy(counts.to(torch.float64), alpha)

@@ -1,7 +1,7 @@
 """One moment of a network: activations to Gram matrices as they come, entropies to quantities at the end."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,8 +12,16 @@ from lightning_infoplane.estimator.grams import as_variables, gaussian_gram
 from lightning_infoplane.estimator.precision import for_spectra, widest_float
 from lightning_infoplane.estimator.redundancy import LayerRedundancy, Redundancy, layer_redundancy
 from lightning_infoplane.estimator.solvers import Estimate
-from lightning_infoplane.measurement.columns import Columns, columns, counts, functions_of, of_the_probe, terms_of
-from lightning_infoplane.measurement.entropies import Grams, entropies
+from lightning_infoplane.measurement.columns import (
+    Columns,
+    columns,
+    counts,
+    functions_of,
+    leaves_of,
+    of_the_probe,
+    with_tests,
+)
+from lightning_infoplane.measurement.entropies import Known, numbers
 from lightning_infoplane.measurement.formulas import Term
 from lightning_infoplane.measurement.listener import Listener
 from lightning_infoplane.measurement.quantity import Of, Quantity, Subject
@@ -22,7 +30,8 @@ from lightning_infoplane.measurement.reduced import Reduced
 from lightning_infoplane.measurement.reference import Reference
 from lightning_infoplane.measurement.rows import Pair, Place
 from lightning_infoplane.measurement.settings import Estimator
-from lightning_infoplane.measurement.uncertainty import jackknife, with_errors
+from lightning_infoplane.measurement.uncertainty import scatter, with_errors
+from lightning_infoplane.measurement.values import Numbers
 
 __all__ = ["Measurement", "Value"]
 
@@ -94,46 +103,49 @@ class Measurement:
         layer = Reduced(gram, self.sigmas[name], self._compare_maps(name, maps, gram))
         for quantity in functions_of(self.subject):
             self._numbers |= {(name, one): number for one, number in _apply(quantity, layer).items()}
-        self._layers[name] = for_spectra(gram).to(reference.grams.input.device)  # a model in parts: one place for all
+        self._layers[name] = for_spectra(gram).to(reference.sides.input.device)  # a model in parts: one place for all
         self._listener.progress(1)
 
     def evaluate(self, ranks: Ranks) -> list[Value]:
         """All quantities; a layer that is not finite is left out, with a notice."""
         grams = self._of_rank_0(ranks)
-        shuffles = self._estimator.shuffles
-        known = self._entropies(grams, shuffles, ranks, self._listener.progress, lambda: self._reference.entropies)
-        grams, known = self._without_failures(grams, known)
-        pairs = self._gap_pairs(grams)
-        table = columns(known, self.subject, _ends(grams, pairs), shuffles)
-        how = self._estimator.standard_errors
-        if how is not None:
-
-            def columns_of(part: Grams) -> Columns:
-                return columns(self._entropies(part, 0, ranks), self.subject, _ends(part, pairs), shuffles=0)
-
-            table = with_errors(table, jackknife(grams, how.groups, self._estimator.seed, columns_of))
-        of_probe = of_the_probe(self._reference, self._reference.entropies, self.subject)
+        layers, whole, parts = self._without_failures(list(grams), *self._numbers_of_parts(grams, ranks))
+        pairs = self._gap_pairs(layers)
+        ends = torch.tensor([(layers.index(a), layers.index(b)) for a, b in pairs], dtype=torch.long).reshape(-1, 2)
+        table = columns(whole, self.subject, ends, self._functions(layers))
+        if parts:
+            are_blocks = self._estimator.standard_errors == "blocks"
+            seen = [columns(part, self.subject, ends, {}) for part in parts]
+            table = with_tests(with_errors(table, scatter(seen, are_blocks)), self._reference.division.degrees)
+        of_probe = of_the_probe(self._reference, whole, self.subject)
         if pairs:
             of_probe |= counts(table, self.subject)
         values = [Value("", quantity, value) for quantity, value in of_probe.items()]
-        values += self._of_places(table, list(grams.layers), pairs)
-        return values + [
-            Value(layer, quantity, number)
-            for (layer, quantity), number in self._known.items()
-            if layer in grams.layers and not math.isnan(number)  # NaN is no value
-        ]
+        values += self._of_places(table, layers, pairs)
+        return [value for value in values if not math.isnan(value.value)]  # NaN is no value
 
-    def _entropies(
-        self,
-        grams: Grams,
-        shuffles: int,
-        ranks: Ranks,
-        progress: Callable[[int], object] = lambda layers: None,
-        own: Callable[[], dict[Term, Estimate]] | None = None,
-    ) -> dict[Term, Estimate]:
-        """Of every term that the table asks for."""
-        terms = terms_of(self.subject, grams.partners, shuffles)
-        return entropies(grams, terms, self._estimator, ranks, progress, own)
+    def _numbers_of_parts(self, layers: Mapping[str, Tensor], ranks: Ranks) -> tuple[Numbers, list[Numbers]]:
+        """Of the whole probe, and of each part of it."""
+        reference = self._reference
+        shuffles = self._estimator.shuffles
+        division = reference.division
+        variables = reference.sides.variables
+        wanted = leaves_of(self.subject, variables, shuffles)
+        own = [leaf for leaf in wanted if leaf.first != "T"]
+        of_layers = [leaf for leaf in wanted if leaf.first == "T"]
+        of_parts = [leaf for leaf in leaves_of(self.subject, variables, shuffles, tests=False) if leaf.first == "T"]
+        found = numbers(
+            reference.sides,
+            layers,
+            [of_layers, *(of_parts for _ in division.parts)],
+            [division.whole, *division.parts],
+            reference.spectra,
+            ranks,
+            self._listener.progress,
+            lambda: reference.entropies(own),
+        )
+        whole, *parts = (Numbers(known, shuffles, is_part=place > 0) for place, known in enumerate(found))
+        return whole, parts
 
     def _compare_maps(self, name: str, maps: Tensor, gram: Tensor) -> LayerRedundancy | None:
         """What the feature maps share, where that was asked for and there are two or more."""
@@ -148,9 +160,9 @@ class Measurement:
         alpha = self._estimator.alpha
         guide = None if reference.guide is None else for_spectra(reference.guide)
         rule = self._estimator.bandwidth
-        return layer_redundancy(reference.grams.input, for_spectra(maps), rule, alpha, self._redundancy, guide)
+        return layer_redundancy(reference.sides.input, for_spectra(maps), rule, alpha, self._redundancy, guide)
 
-    def _of_rank_0(self, ranks: Ranks) -> Grams:
+    def _of_rank_0(self, ranks: Ranks) -> dict[str, Tensor]:
         """Rank 0's matrices, for running statistics differ between ranks until the next step; only finite ones.
 
         This is the one look at the numbers before their spectra: a NaN would end eigvalsh with an error. All that is
@@ -161,8 +173,8 @@ class Measurement:
         self.sigmas = {name: ranks.first(sigma) for name, sigma in self.sigmas.items()}
         finite = [gram.sum().isfinite() for gram in layers.values()]
         if not layers:
-            return self._reference.grams
-        place = self._reference.grams.input.new_empty(0, dtype=widest_float(self._reference.grams.input.device))
+            return layers
+        place = self._reference.sides.input.new_empty(0, dtype=widest_float(self._reference.sides.input.device))
         here = torch.stack([for_spectra(number).to(place) for number in (*finite, *self._numbers.values())])
         numbers = ranks.first(here).tolist()
         self._known = dict(zip(self._numbers, numbers[len(layers) :], strict=True))
@@ -170,33 +182,46 @@ class Measurement:
             if not good:
                 self._listener.notice(f"{name} finite", _NOT_FINITE.format(layer=name))
                 del layers[name], self.sigmas[name]
-        return self._reference.grams._replace(layers=layers)
+        return layers
 
-    def _without_failures(self, grams: Grams, known: dict[Term, Estimate]) -> tuple[Grams, dict[Term, Estimate]]:
+    def _without_failures(
+        self, layers: list[str], whole: Numbers, parts: list[Numbers]
+    ) -> tuple[list[str], Numbers, list[Numbers]]:
         """Only the layers of which every entropy was found; one that was not costs the others nothing."""
-        of_layers = {term: torch.stack(estimate) for term, estimate in known.items() if term.layer}
-        fine = torch.stack([both.isfinite().all(0) for both in of_layers.values()]).all(0)
-        for name, good in zip(list(grams.layers), fine.tolist(), strict=True):
+        entropies = [
+            torch.stack(both) for leaf, both in whole.known.items() if isinstance(leaf, Term) and leaf.first == "T"
+        ]
+        fine = torch.stack([both.isfinite().all(0) for both in entropies]).all(0)
+        for name, good in zip(layers, fine.tolist(), strict=True):
             if not good:
                 self._listener.notice(f"{name} spectrum", _NO_SPECTRUM.format(layer=name))
                 del self.sigmas[name]
-        layers = {name: gram for name, gram in grams.layers.items() if name in self.sigmas}
-        kept = {term: Estimate(*both[:, fine]) for term, both in of_layers.items()}
-        return grams._replace(layers=layers), known | kept
+        kept = [name for name, good in zip(layers, fine.tolist(), strict=True) if good]
+        whole, *parts = (one._replace(known=_only(one.known, fine)) for one in (whole, *parts))
+        return kept, whole, parts
 
-    def _gap_pairs(self, grams: Grams) -> list[Pair]:
+    def _functions(self, layers: list[str]) -> Columns:
+        """What is known of the layers without their spectra, as columns."""
+        wanted = dict.fromkeys(quantity for _, quantity in self._known)
+        return {
+            quantity: torch.tensor([self._known[layer, quantity] for layer in layers], dtype=torch.float64)
+            for quantity in wanted
+        }
+
+    def _gap_pairs(self, layers: list[str]) -> list[Pair]:
         """The pairs asked for, without layers left out; where none were asked for, each layer with the next."""
-        pairs = list(pairwise(grams.layers)) if self._pairs is None else self._pairs
-        return [Pair(a, b) for a, b in pairs if a in grams.layers and b in grams.layers]
+        pairs = list(pairwise(layers)) if self._pairs is None else self._pairs
+        return [Pair(a, b) for a, b in pairs if a in layers and b in layers]
 
     def _of_places(self, table: Columns, layers: list[str], pairs: list[Pair]) -> list[Value]:
         """Columns as numbers of layers and of pairs; an exact solver has no error to show."""
-        resampled = self._estimator.standard_errors is not None
+        has_errors = bool(self._reference.division.parts)
         values = []
         for quantity, column in table.items():
             numbers = column.tolist()
-            is_error = quantity.base is not None and quantity is quantity.base.error
-            if is_error and not resampled and not any(numbers):
+            base = quantity.base
+            is_of_solver = base is not None and quantity is base.error and not callable(base.formula)
+            if is_of_solver and not has_errors and not any(numbers):
                 continue
             places: Sequence[Place] = pairs if quantity.of is Of.PAIR else layers
             values += [Value(place, quantity, number) for place, number in zip(places, numbers, strict=True)]
@@ -211,7 +236,9 @@ def _apply(quantity: Quantity, layer: Reduced) -> dict[Quantity, Tensor]:
     return {quantity: estimate.bits, quantity.error: estimate.stderr} if quantity.stderr else {quantity: estimate.bits}
 
 
-def _ends(grams: Grams, pairs: Sequence[Pair]) -> Tensor:
-    """Places ``(pairs, 2)`` of the layers of each pair."""
-    order = list(grams.layers)
-    return torch.tensor([(order.index(a), order.index(b)) for a, b in pairs], dtype=torch.long).reshape(-1, 2)
+def _only(known: Known, fine: Tensor) -> Known:
+    """The numbers of these layers."""
+    return {
+        leaf: Estimate(*(value[fine] for value in estimate)) if leaf.first == "T" else estimate
+        for leaf, estimate in known.items()
+    }

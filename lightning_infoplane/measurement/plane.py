@@ -62,7 +62,7 @@ class InformationPlane:
 
         Args:
             inputs: ``(n, ...)``.
-            targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None to leave out I(T;Y).
+            targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None to leave them out.
             layers: activations ``(n, C, *spatial)`` (C variables) or ``(n, d)`` (one) by name, in order.
             epoch: for the rows.
             step: for the rows.

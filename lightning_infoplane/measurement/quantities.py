@@ -1,34 +1,40 @@
 """The one table of everything that can be measured and logged.
 
 History, logged keys, their reading back, charts, pictures, axis labels, card, report and the tables of the README are
-derived from it. A new quantity is one entry here: a signed sum of joint entropies, or a function of a layer.
+derived from it. A new quantity is one entry here: a formula of numbers of Gram matrices, or a function of a layer.
 """
 
 import math
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lightning_infoplane.measurement.formulas import TX, TY, T, X, Y
-from lightning_infoplane.measurement.quantity import Below, Gap, Logged, Of, Panel, Quantity, Subject
-from lightning_infoplane.measurement.rows import BETWEEN, Pair, Place, Row
+from lightning_infoplane.measurement.evidence import Change
+from lightning_infoplane.measurement.formulas import (
+    TX,
+    TY,
+    Adjusted,
+    Alignment,
+    Excess,
+    Independence,
+    Power,
+    T,
+    Term,
+    X,
+    Y,
+)
+from lightning_infoplane.measurement.quantity import Count, Gap, Logged, Of, Panel, Quantity, Subject
 
 __all__ = [
-    "AXES",
-    "ENTROPY",
-    "INFORMATION",
+    "PLANES",
     "QUANTITIES",
-    "Key",
+    "SIGNS",
+    "Plane",
+    "Signs",
     "by_key",
-    "key_of",
-    "log_key",
-    "logged_rows",
-    "read_key",
+    "known_keys",
     "with_panel",
 ]
-
-
-# --------------------------------------------------------------------------------------------------------- the table
 
 
 def _of_maps(what: str) -> Callable[[Any], Any]:
@@ -36,6 +42,141 @@ def _of_maps(what: str) -> Callable[[Any], Any]:
     return lambda layer: layer.redundancy and getattr(layer.redundancy, what)
 
 
+AMI_XT = Quantity(
+    key="AMI_XT",
+    symbol="AMI(X;T)",
+    unit="",
+    name="adjusted information about the input",
+    meaning="What the layer shares with the input beyond chance, as a part of what both share with themselves: 0 for a "
+    "layer that has nothing of the input, 1 for a copy.",
+    of=Of.LAYER,
+    formula=Adjusted(TX),
+    independence=Independence("T", "X"),
+    stderr=True,
+    panels=(Panel.CURVES, Panel.DEPTH, Panel.TABLE),
+    live=(Panel.DEPTH,),
+)
+AMI_TY = Quantity(
+    key="AMI_TY",
+    symbol="AMI(T;Y)",
+    unit="",
+    name="adjusted information about the target",
+    meaning="What the layer shares with the target beyond chance, in the same way: 0 for a layer that has nothing of "
+    "the target, 1 for a perfect code of it. It is not the part of the target that is known.",
+    of=Of.LAYER,
+    formula=Adjusted(TY),
+    independence=Independence("T", "Y"),
+    stderr=True,
+    panels=(Panel.PLANE, Panel.CURVES, Panel.DEPTH, Panel.TABLE),
+    live=(Panel.PLANE,),
+)
+DPI_AMI_XT = Quantity(
+    key="DPI_AMI_XT",
+    symbol="AMI(X;T₁) − AMI(X;T₂)",
+    unit="",
+    name="adjusted information about the input lost",
+    meaning="What the second layer has less of AMI(X;T) than the first. An increase breaks no rule: removing noise, "
+    "whitening and decoding all raise it.",
+    of=Of.PAIR,
+    formula=Gap(AMI_XT),
+    stderr=True,
+    panels=(Panel.GAPS,),
+)
+DPI_AMI_TY = Quantity(
+    key="DPI_AMI_TY",
+    symbol="AMI(T₁;Y) − AMI(T₂;Y)",
+    unit="",
+    name="adjusted information about the target lost",
+    meaning="What the second layer has less of AMI(T;Y) than the first. Below zero the target became easier to read.",
+    of=Of.PAIR,
+    formula=Gap(AMI_TY),
+    stderr=True,
+    logged=Logged.ALL,
+)
+DPI_INCREASES = Quantity(
+    key="DPI_increases",
+    symbol="",
+    unit="",
+    name="pairs of layers with an increase",
+    meaning="In how many pairs the second layer clearly has more of AMI(X;T): by more than 0.01, and significantly so "
+    "after Holm's correction over all pairs.",
+    of=Of.PROBE,
+    formula=Count(DPI_AMI_XT, Change.INCREASE),
+)
+DPI_DECREASES = Quantity(
+    key="DPI_decreases",
+    symbol="",
+    unit="",
+    name="pairs of layers with a decrease",
+    meaning="In how many pairs the second layer clearly has less of AMI(X;T), by the same rule.",
+    of=Of.PROBE,
+    formula=Count(DPI_AMI_XT, Change.DECREASE),
+)
+CKA_XT = Quantity(
+    key="CKA_XT",
+    symbol="CKA(X;T)",
+    unit="",
+    name="alignment with the input",
+    meaning="Debiased centred kernel alignment of the same Gram matrices: 0 for independent variables, 1 for a copy, "
+    "from another formula than AMI(X;T).",
+    of=Of.LAYER,
+    formula={Alignment("T", "X"): +1},
+    stderr=True,
+    logged=Logged.ALL,
+)
+CKA_TY = Quantity(
+    key="CKA_TY",
+    symbol="CKA(T;Y)",
+    unit="",
+    name="alignment with the target",
+    meaning="The same with the target.",
+    of=Of.LAYER,
+    formula={Alignment("T", "Y"): +1},
+    stderr=True,
+    logged=Logged.ALL,
+)
+E_TT = Quantity(
+    key="E_TT",
+    symbol="E(T;T)",
+    unit="bits",
+    name="information about itself",
+    meaning="What the layer shares with itself beyond chance. Where it is near zero, or within the scatter of the "
+    "shuffles, the layer is not resolved and has no adjusted information.",
+    of=Of.LAYER,
+    formula=Excess(Term("T", "T")),
+    logged=Logged.ALL,
+)
+E_XX = Quantity(
+    key="E_XX",
+    symbol="E(X;X)",
+    unit="bits",
+    name="information of the input about itself",
+    meaning="The same of the input.",
+    of=Of.PROBE,
+    formula=Excess(Term("X", "X")),
+    logged=Logged.ALL,
+)
+E_YY = Quantity(
+    key="E_YY",
+    symbol="E(Y;Y)",
+    unit="bits",
+    name="information of the target about itself",
+    meaning="The same of the target.",
+    of=Of.PROBE,
+    formula=Excess(Term("Y", "Y")),
+    logged=Logged.ALL,
+)
+EFFECTIVE_RANK = Quantity(
+    key="effective_rank",
+    symbol="2^H(T)",
+    unit="",
+    name="effective rank",
+    meaning="How many equally used directions the layer's kernel would need for its entropy.",
+    of=Of.LAYER,
+    formula=Power(T),
+    stderr=True,
+    logged=Logged.ALL,
+)
 H_X = Quantity(
     key="H_X",
     symbol="H(X)",
@@ -69,28 +210,25 @@ I_XT = Quantity(
     symbol="I(X;T)",
     unit="bits",
     name="information about the input",
-    meaning="How well the samples of the probe can be told apart by looking at the layer instead of at the input. It "
-    "cannot exceed H(X).",
+    meaning="The paper's quantity. Most of it is its chance level: noise that never saw the input reads as much. Only "
+    "what exceeds the value for shuffled pairs says anything of the layer.",
     of=Of.LAYER,
     formula={X: +1, T: +1, TX: -1},
     shuffled=True,
     stderr=True,
-    panels=(Panel.CURVES, Panel.DEPTH, Panel.TABLE),
-    live=(Panel.DEPTH,),
+    panels=(Panel.CURVES, Panel.TABLE),
 )
 I_TY = Quantity(
     key="I_TY",
     symbol="I(T;Y)",
     unit="bits",
     name="information about the target",
-    meaning="How much of the target this kernel can read from the layer. It cannot exceed H(Y), and may well rise with "
-    "depth: later layers put the classes where they are easy to see.",
+    meaning="The paper's quantity, of which the same is true.",
     of=Of.LAYER,
     formula={Y: +1, T: +1, TY: -1},
     shuffled=True,
     stderr=True,
-    panels=(Panel.PLANE, Panel.CURVES, Panel.DEPTH, Panel.TABLE),
-    live=(Panel.PLANE,),
+    panels=(Panel.PLANE, Panel.CURVES, Panel.TABLE),
 )
 H_T = Quantity(
     key="H_T",
@@ -108,33 +246,21 @@ DPI_XT = Quantity(
     symbol="I(X;T₁) − I(X;T₂)",
     unit="bits",
     name="information about the input lost",
-    meaning="What the second layer has less of I(X;T) than the first. Where it sees the input only through the first, "
-    "it cannot know more about it: a gap below zero says that the estimate, not the network, breaks this rule.",
+    meaning="What the second layer has less of I(X;T) than the first, in bits that are mostly chance level: their "
+    "order follows the widths of the layers.",
     of=Of.PAIR,
     formula=Gap(I_XT),
     stderr=True,
-    panels=(Panel.GAPS,),
 )
 DPI_TY = Quantity(
     key="DPI_TY",
     symbol="I(T₁;Y) − I(T₂;Y)",
     unit="bits",
     name="information about the target lost",
-    meaning="What the second layer has less of I(T;Y) than the first. Below zero the target became easier to read, "
-    "which breaks no rule.",
+    meaning="What the second layer has less of I(T;Y) than the first, in the same bits.",
     of=Of.PAIR,
     formula=Gap(I_TY),
     stderr=True,
-    panels=(Panel.GAPS,),
-)
-DPI_XT_VIOLATIONS = Quantity(
-    key="DPI_XT_violations",
-    symbol="",
-    unit="",
-    name="gaps of I(X;T) below zero",
-    meaning="How many gaps of I(X;T) are below zero, by more than two standard errors where those are known.",
-    of=Of.PROBE,
-    formula=Below(DPI_XT),
 )
 BANDWIDTH = Quantity(
     key="bandwidth",
@@ -146,21 +272,82 @@ BANDWIDTH = Quantity(
     formula=lambda layer: layer.bandwidth,
     logged=Logged.ALL,
 )
+AMI_ERROR = Quantity(
+    key="AMI_error",
+    symbol="AMI(δₖ;δ)",
+    unit="",
+    name="adjusted information about the last error signal",
+    meaning="What the layer's error signal, the gradient of the loss with respect to its output, shares with that of "
+    "the last layer beyond chance: 0 for nothing, 1 for a copy.",
+    of=Of.LAYER,
+    formula=Adjusted(TX),
+    subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
+    independence=Independence("T", "X"),
+    stderr=True,
+    panels=(Panel.DEPTH,),
+    live=(Panel.DEPTH,),
+)
+DPI_AMI_ERROR = Quantity(
+    key="DPI_AMI_error",
+    symbol="AMI(δₖ;δ₂) − AMI(δₖ;δ₁)",
+    unit="",
+    name="adjusted information about the last error lost",
+    meaning="What the error signal of the earlier layer has less of AMI(δₖ;δ) than that of the later one, from which "
+    "it is made.",
+    of=Of.PAIR,
+    formula=Gap(AMI_ERROR),
+    subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
+    stderr=True,
+    panels=(Panel.GAPS,),
+)
+DPI_ERROR_INCREASES = Quantity(
+    key="DPI_error_increases",
+    symbol="",
+    unit="",
+    name="pairs of error signals with an increase",
+    meaning="In how many pairs the earlier layer clearly has more of AMI(δₖ;δ) than the later one, by the same rule.",
+    of=Of.PROBE,
+    formula=Count(DPI_AMI_ERROR, Change.INCREASE),
+    subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
+)
+DPI_ERROR_DECREASES = Quantity(
+    key="DPI_error_decreases",
+    symbol="",
+    unit="",
+    name="pairs of error signals with a decrease",
+    meaning="In how many pairs it clearly has less.",
+    of=Of.PROBE,
+    formula=Count(DPI_AMI_ERROR, Change.DECREASE),
+    subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
+)
+E_ERROR = Quantity(
+    key="E_error",
+    symbol="E(δ;δ)",
+    unit="bits",
+    name="information of the error signal about itself",
+    meaning="What the layer's error signal shares with itself beyond chance.",
+    of=Of.LAYER,
+    formula=Excess(Term("T", "T")),
+    subject=Subject.ERROR_SIGNALS,
+    option="error_signals",
+    logged=Logged.ALL,
+)
 I_ERROR = Quantity(
     key="I_error",
     symbol="I(δₖ;δ)",
     unit="bits",
     name="information about the last error signal",
-    meaning="What the layer's error signal, the gradient of the loss with respect to its output, shares with that of "
-    "the last layer.",
+    meaning="The paper's quantity: the same in bits, most of which are its chance level.",
     of=Of.LAYER,
     formula={X: +1, T: +1, TX: -1},
     subject=Subject.ERROR_SIGNALS,
     option="error_signals",
     shuffled=True,
     stderr=True,
-    panels=(Panel.DEPTH,),
-    live=(Panel.DEPTH,),
 )
 H_ERROR = Quantity(
     key="H_error",
@@ -190,25 +377,23 @@ DPI_ERROR = Quantity(
     symbol="I(δₖ;δ₂) − I(δₖ;δ₁)",
     unit="bits",
     name="information about the last error lost",
-    meaning="What the error signal of the earlier layer has less than that of the later one, from which it is made: "
-    "the backward inequality.",
+    meaning="The same in bits.",
     of=Of.PAIR,
     formula=Gap(I_ERROR),
     subject=Subject.ERROR_SIGNALS,
     option="error_signals",
     stderr=True,
-    panels=(Panel.GAPS,),
 )
-DPI_ERROR_VIOLATIONS = Quantity(
-    key="DPI_error_violations",
+OUTLIER = Quantity(
+    key="outlier_sample",
     symbol="",
     unit="",
-    name="backward gaps below zero",
-    meaning="How many backward gaps are below zero, by more than two standard errors where those are known.",
-    of=Of.PROBE,
-    formula=Below(DPI_ERROR),
-    subject=Subject.ERROR_SIGNALS,
-    option="error_signals",
+    name="number of the sample that is like no other",
+    meaning="Which sample of the probe, counted from 0, is like no other to the layer's kernel while the others are "
+    "like each other; no value where there is none.",
+    of=Of.LAYER,
+    formula=lambda layer: layer.outlier,
+    logged=Logged.ALL,
 )
 BANDWIDTH_ERROR = Quantity(
     key="bandwidth_error",
@@ -227,8 +412,8 @@ REDUNDANCY_SYNERGY = Quantity(
     symbol="",
     unit="bits",
     name="redundancy minus synergy",
-    meaning="In pairs of feature maps, as information about the input. Above zero, two maps mostly say the same; "
-    "below, they say more together than alone.",
+    meaning="In pairs of feature maps, as information about the input beyond chance. Above zero, two maps mostly say "
+    "the same; below, they say more together than alone.",
     of=Of.LAYER,
     formula=_of_maps("redundancy_synergy"),
     option="redundancy",
@@ -241,7 +426,8 @@ NON_REDUNDANT = Quantity(
     symbol="",
     unit="bits",
     name="non-redundant",
-    meaning="In pairs of feature maps, what a pair knows about the input beyond what both of its maps say.",
+    meaning="In pairs of feature maps, what a pair knows about the input beyond chance and beyond what both of its "
+    "maps say: nothing for copies.",
     of=Of.LAYER,
     formula=_of_maps("non_redundant"),
     option="redundancy",
@@ -253,7 +439,8 @@ TOTAL_CORRELATION = Quantity(
     symbol="T*",
     unit="",
     name="total correlation of the feature maps",
-    meaning="How far the layer's feature maps depend on each other, normalised.",
+    meaning="How far the layer's feature maps depend on each other beyond chance: 0 for independent maps, 1 for "
+    "copies.",
     of=Of.LAYER,
     formula=_of_maps("total_correlation"),
     option="redundancy",
@@ -261,16 +448,47 @@ TOTAL_CORRELATION = Quantity(
 
 # The order of logged keys, of pictures and of the tables.
 QUANTITIES: tuple[Quantity, ...] = (
-    *(I_XT, I_TY, H_T, DPI_XT, DPI_TY, DPI_XT_VIOLATIONS),
-    *(I_ERROR, H_ERROR, DPI_ERROR, DPI_ERROR_VIOLATIONS),
+    *(AMI_XT, AMI_TY, DPI_AMI_XT, DPI_INCREASES, DPI_DECREASES),
+    *(I_XT, I_TY, H_T, DPI_XT, DPI_TY),
+    *(AMI_ERROR, DPI_AMI_ERROR, DPI_ERROR_INCREASES, DPI_ERROR_DECREASES, I_ERROR, H_ERROR, DPI_ERROR),
     *(REDUNDANCY_SYNERGY, NON_REDUNDANT, TOTAL_CORRELATION),
-    *(H_X, H_Y, H_ERROR_LAST, LOG2_N, BANDWIDTH, BANDWIDTH_ERROR),
+    *(H_X, H_Y, H_ERROR_LAST, LOG2_N),
+    *(CKA_XT, CKA_TY, DPI_AMI_TY, E_TT, E_XX, E_YY, E_ERROR, EFFECTIVE_RANK, BANDWIDTH, OUTLIER, BANDWIDTH_ERROR),
 )
-# Across and up in the information plane, and their limits.
-AXES = ((I_XT, H_X), (I_TY, H_Y))
-# What a layer is judged by: whether the kernel tells its samples apart, and whether that says anything.
-ENTROPY = {Subject.ACTIVATIONS: H_T, Subject.ERROR_SIGNALS: H_ERROR}
-INFORMATION = {Subject.ACTIVATIONS: I_XT, Subject.ERROR_SIGNALS: I_ERROR}
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A pair of quantities that span an information plane.
+
+    Args:
+        across: of the input.
+        up: of the target.
+        limits: what each cannot exceed, where it has a limit.
+    """
+
+    across: Quantity
+    up: Quantity
+    limits: tuple[Quantity, ...] = ()
+
+
+# The plane, and the same in raw bits.
+PLANES = (Plane(AMI_XT, AMI_TY), Plane(I_XT, I_TY, (H_X, H_Y)))
+
+
+class Signs(NamedTuple):
+    """What a layer is judged by: whether the kernel tells its samples apart, and whether that says anything."""
+
+    entropy: Quantity
+    itself: Quantity
+    information: tuple[Quantity, ...]
+    bits: Quantity
+
+
+SIGNS = {
+    Subject.ACTIVATIONS: Signs(H_T, E_TT, (AMI_XT, AMI_TY), I_XT),
+    Subject.ERROR_SIGNALS: Signs(H_ERROR, E_ERROR, (AMI_ERROR,), I_ERROR),
+}
 
 _BY_KEY = {one.key: one for quantity in QUANTITIES for one in (quantity, *quantity.derived)}
 
@@ -290,76 +508,11 @@ def by_key(key: str) -> Quantity:
     return _BY_KEY[key]
 
 
+def known_keys() -> list[str]:
+    """Of every quantity and of all that belongs to it."""
+    return list(_BY_KEY)
+
+
 def with_panel(panel: Panel) -> list[Quantity]:
     """What is drawn in one kind of picture."""
     return [quantity for quantity in QUANTITIES if panel in quantity.panels]
-
-
-# ---------------------------------------------------------------------------------------------------------- its keys
-
-# MLflow is the strictest: other characters would be dropped there, and two layers could become one.
-_FORBIDDEN = re.compile(r"[^A-Za-z0-9_./-]")
-_PROBES = ("train", "val")
-_KEY = re.compile(rf"(?P<head>(?:[^/]+/)*?)(?P<quantity>{'|'.join(map(re.escape, _BY_KEY))})(?:/(?P<place>.+))?")
-
-
-class Key(NamedTuple):
-    """What a logged key says."""
-
-    prefix: str
-    probe: str
-    place: Place
-    quantity: str
-
-
-def log_key(*parts: str) -> str:
-    """Parts of a key, joined, in the characters that every logger accepts.
-
-    Example:
-        >>> log_key("train", "I_XT", "a layer (1)")
-        'train/I_XT/a_layer__1_'
-    """
-    return _FORBIDDEN.sub("_", "/".join(part for part in parts if part))
-
-
-def key_of(row: Row, prefix: str = "") -> str:
-    """The key that a row is logged under: ``{prefix}{probe/}{quantity}/{place}``.
-
-    Example:
-        >>> key_of(Row(0, 0, "val", Pair("0", "2"), "DPI_XT", 0.5))
-        'val/DPI_XT/0-to-2'
-    """
-    return log_key(prefix) + log_key(row.probe, row.quantity, str(row.place))
-
-
-def logged_rows(rows: Iterable[Row], log: str = "main") -> list[Row]:
-    """The rows that go to the loggers: the main ones, or ``"all"``.
-
-    Example:
-        >>> rows = [Row(0, 0, "", "conv", "I_XT", 1.5), Row(0, 0, "", "", "log2_n", 9.0)]
-        >>> [row.quantity for row in logged_rows(rows)]
-        ['I_XT']
-    """
-    wanted = (Logged.MAIN,) if log == Logged.MAIN.value else (Logged.MAIN, Logged.ALL)
-    return [row for row in rows if by_key(row.quantity).logged in wanted]
-
-
-def read_key(key: str) -> Key | None:
-    """What a logged key says, or None for a key of others.
-
-    Example:
-        >>> read_key("mine/train/DPI_XT/0-to-2")
-        Key(prefix='mine', probe='train', place=Pair(first='0', second='2'), quantity='DPI_XT')
-    """
-    match = _KEY.fullmatch(key)
-    if match is None or (by_key(match["quantity"]).of is Of.PROBE) != (match["place"] is None):
-        return None
-    head = match["head"].split("/")[:-1]
-    probe = head.pop() if head and head[-1] in _PROBES else ""
-    place: Place = match["place"] or ""
-    if by_key(match["quantity"]).of is Of.PAIR:
-        first, between, second = str(place).partition(BETWEEN)
-        if not between:
-            return None
-        place = Pair(first, second)
-    return Key("/".join(head), probe, place, match["quantity"])

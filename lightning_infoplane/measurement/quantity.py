@@ -6,9 +6,10 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
-from lightning_infoplane.measurement.formulas import SignedSum
+from lightning_infoplane.measurement.evidence import Change
+from lightning_infoplane.measurement.formulas import Formula, Independence
 
-__all__ = ["Below", "Gap", "Logged", "Of", "Panel", "Quantity", "Subject"]
+__all__ = ["Count", "Gap", "Logged", "Of", "Panel", "Quantity", "Subject"]
 
 
 class Of(Enum):
@@ -53,10 +54,11 @@ class Gap:
 
 
 @dataclass(frozen=True)
-class Below:
-    """How many gaps of a moment are below zero, by :func:`~lightning_infoplane.measurement.verdicts.is_below_zero`."""
+class Count:
+    """How many gaps of a moment are of one kind, by :func:`~lightning_infoplane.measurement.evidence.changes`."""
 
     of: "Quantity"
+    change: Change
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +72,14 @@ class Quantity:
         name: in words, for axes and titles.
         meaning: one sentence.
         of: a probe, a layer or a pair of layers.
-        formula: a signed sum of joint entropies, a :class:`Gap`, a :class:`Below`, or a function of the layer (of the
-            probe), which returns a tensor, an ``Estimate`` with a standard error of its own, or None for no value. It
-            must not look at the numbers: a GPU would wait.
+        formula: a signed sum of joint entropies or another value of :mod:`~lightning_infoplane.measurement.formulas`, a
+            :class:`Gap`, a :class:`Count`, or a function of the layer (of the probe), which returns a tensor, an
+            ``Estimate`` with a standard error of its own, or None for no value. It must not look at the numbers: a
+            GPU would wait.
         subject: whether activations or error signals are measured.
-        shuffled: whether its value for shuffled pairs, and p-values, belong to it.
+        shuffled: whether its value for shuffled pairs belongs to it; of signed sums only.
+        independence: the two variables whose independence its p-value is of; None where it has none. A gap with a
+            standard error has Student's.
         stderr: whether a standard error belongs to it.
         panels: in which pictures it is drawn.
         live: those of them that are drawn while training.
@@ -94,9 +99,10 @@ class Quantity:
     name: str
     meaning: str
     of: Of
-    formula: SignedSum | Gap | Below | Callable[[Any], Any] | None
+    formula: Formula | Gap | Count | Callable[[Any], Any] | None
     subject: Subject = Subject.ACTIVATIONS
     shuffled: bool = False
+    independence: Independence | None = None
     stderr: bool = False
     panels: tuple[Panel, ...] = ()
     live: tuple[Panel, ...] = ()
@@ -111,6 +117,11 @@ class Quantity:
         return f"{self.name}{symbol} ({self.unit})" if self.unit else f"{self.name}{symbol}"
 
     @property
+    def plain_label(self) -> str:
+        """For an axis whose formula is said elsewhere."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
     def short(self) -> str:
         """For a column: the symbol, or the name where there is none."""
         return self.symbol or self.name
@@ -122,8 +133,8 @@ class Quantity:
 
     @cached_property
     def p_value(self) -> "Quantity":
-        """How often shuffled pairs give as much."""
-        return self._derived("p", "p", "", f"permutation p-value of {self.short}")
+        """How likely so large a value is by chance alone; of a gap, on its side of zero."""
+        return self._derived("p", "p", "", f"p-value of {self.short}")
 
     @cached_property
     def error(self) -> "Quantity":
@@ -131,10 +142,16 @@ class Quantity:
         return self._derived("stderr", "s.e.", self.unit, f"standard error of {self.short}")
 
     @property
+    def is_tested(self) -> bool:
+        """Whether there are p-values of it."""
+        return self.independence is not None or (isinstance(self.formula, Gap) and self.stderr)
+
+    @property
     def derived(self) -> Iterator["Quantity"]:
         """What belongs to it."""
         if self.shuffled:
             yield self.chance
+        if self.is_tested:
             yield self.p_value
         if self.stderr:
             yield self.error

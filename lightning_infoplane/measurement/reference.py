@@ -1,6 +1,7 @@
 """X and Y of a probe: what every layer is compared with, made once."""
 
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -8,9 +9,9 @@ from torch import Tensor
 from lightning_infoplane.estimator.bandwidths import MedianDistance
 from lightning_infoplane.estimator.grams import as_variables, class_gram, gaussian_gram
 from lightning_infoplane.estimator.precision import for_spectra
-from lightning_infoplane.estimator.solvers import Estimate
-from lightning_infoplane.measurement.entropies import Grams, own_entropies
-from lightning_infoplane.measurement.formulas import Term
+from lightning_infoplane.measurement.division import divide, width
+from lightning_infoplane.measurement.entropies import Known, Sides, own_entropies
+from lightning_infoplane.measurement.formulas import Leaf
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.settings import Estimator
 
@@ -18,7 +19,7 @@ __all__ = ["Reference"]
 
 
 class Reference:
-    """X and Y of a probe: their Gram matrices and entropies, made once and used at every measurement.
+    """X and Y of a probe: Gram matrices, division and entropies, made once and used at every measurement.
 
     Args:
         estimator: how to measure.
@@ -40,6 +41,7 @@ class Reference:
             raise ValueError(f"got {len(inputs)} inputs but {what}.")
         self.n = len(inputs)
         self._estimator = estimator
+        self.spectra = estimator
         self._synchronized = False
         labels, target = self._read_targets(targets)
         maps = as_variables(inputs)
@@ -48,8 +50,9 @@ class Reference:
             self.guide = target if labels is None else class_gram(labels.to(inputs.device))
         self.sigma = estimator.bandwidth(maps, target=self.guide, previous=previous)
         target = None if target is None else for_spectra(target)
-        self.grams = Grams(for_spectra(gaussian_gram(maps, self.sigma)), labels, target, {})
-        for name, gram in (("inputs", self.grams.input), ("targets", target)):
+        self.sides = Sides(for_spectra(gaussian_gram(maps, self.sigma)), labels, target)
+        self._own: list[Known] = []
+        for name, gram in (("inputs", self.sides.input), ("targets", target)):
             if gram is not None and not bool(gram.sum().isfinite()):
                 raise ValueError(f"the {name} of the probe hold NaN or infinite values.")
 
@@ -57,18 +60,32 @@ class Reference:
         """Take rank 0's matrices, at the first use: error signals differ between ranks as running statistics do."""
         if self._synchronized:
             return
-        target = None if self.grams.target is None else ranks.first(self.grams.target)
-        labels = self.grams.labels
+        gram = ranks.first(self.sides.input)
+        target = None if self.sides.target is None else ranks.first(self.sides.target)
+        labels = self.sides.labels
         if labels is not None:  # over the device: some process groups exchange nothing else
-            labels = ranks.first(labels.to(self.grams.input.device)).cpu()
-        self.grams = self.grams._replace(input=ranks.first(self.grams.input), labels=labels, target=target)
+            labels = ranks.first(labels.to(gram.device)).cpu()
+        rule = self._estimator.bandwidth
+        target_rule = self._estimator.target_bandwidth or MedianDistance()
+        self.sides = Sides(
+            gram,
+            labels,
+            target,
+            width(gram) if rule.follows_samples else None,
+            width(target) if target is not None and target_rule.follows_samples else None,
+        )
+        self.division = divide(self.n, labels, self._estimator)
+        if self.division.parts:  # 5e-5 bits are far below the errors that will stand beside them
+            self.spectra = replace(self._estimator, solver=self._estimator.solver.rough())
         self.sigma = ranks.first(self.sigma)
         self._synchronized = True
 
-    @cached_property
-    def entropies(self) -> dict[Term, Estimate]:
-        """Of X, and of Y where there are targets."""
-        return own_entropies(self.grams, self._estimator)
+    def entropies(self, terms: Sequence[Leaf]) -> list[Known]:
+        """Of X and of Y, for the whole probe and each part of it: computed once."""
+        if not self._own:
+            whole, parts = self.division
+            self._own = own_entropies(self.sides, terms, [whole, *parts], self.spectra)
+        return self._own
 
     def _read_targets(self, targets: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """Labels, for the class kernel, or else the targets' Gaussian Gram matrix."""

@@ -1,38 +1,24 @@
 """Standard errors over the probe."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from lightning_infoplane.measurement.columns import Columns
-from lightning_infoplane.measurement.entropies import Grams
 from lightning_infoplane.measurement.quantity import Quantity
 
-__all__ = ["jackknife", "jackknife_error", "with_errors"]
+__all__ = ["block_error", "jackknife_error", "scatter", "with_errors"]
 
 
-def jackknife(grams: Grams, groups: int, seed: int, columns_of: Callable[[Grams], Columns]) -> Columns:
-    """Standard errors by leaving out one group of samples after the other.
+def scatter(parts: Sequence[Columns], are_blocks: bool) -> Columns:
+    """Standard errors from what was found in parts of the probe: blocks, or all but one group.
 
-    At the bandwidths of the whole probe. A rule that follows the samples takes part of their scatter back,
-    which is not seen here: then this is rather too large, for gaps between layers by little.
-
-    Args:
-        grams: of the whole probe.
-        groups: how many, at most the number of samples.
-        seed: of the division into groups.
-        columns_of: the quantities of a part, without chance levels.
+    NaN, and so no error, where a part has no value.
     """
-    n = len(grams.input)
-    groups = min(groups, n)
-    group = torch.randperm(n, generator=torch.Generator().manual_seed(seed)) % groups
-    parts = [columns_of(grams.part((group != left_out).nonzero().squeeze(1))) for left_out in range(groups)]
-    return {
-        quantity: jackknife_error(torch.stack([part[quantity] for part in parts]))
-        for quantity in parts[0]
-        if quantity.stderr
-    }
+    error = block_error if are_blocks else jackknife_error
+    tested = [quantity for quantity in parts[0] if quantity.stderr] if parts else []
+    return {quantity: error(torch.stack([part[quantity] for part in parts])) for quantity in tested}
 
 
 def with_errors(table: Columns, errors: Mapping[Quantity, Tensor]) -> Columns:
@@ -41,6 +27,25 @@ def with_errors(table: Columns, errors: Mapping[Quantity, Tensor]) -> Columns:
         quantity.error: (table[quantity.error].square() + error.square()).sqrt() for quantity, error in errors.items()
     }
     return table | total
+
+
+def block_error(parts: Tensor) -> Tensor:
+    r"""Standard error ``(...)`` of a quantity of the whole from its values ``(G, ...)`` in blocks that share no sample.
+
+    .. math:: \widehat{\mathrm{se}} = \sqrt{\tfrac{1}{G (G-1)} \sum_g (v_g - \bar v)^2}
+
+    Values in blocks are a little too small or too large, all alike, for a block has fewer samples; so only their
+    scatter is looked at. It makes the error a little too large.
+
+    Source: the method of batch means.
+
+    Example:
+        >>> block_error(torch.tensor([1.0, 3.0]))
+        tensor(1.)
+    """
+    groups = len(parts)
+    squares = (parts - parts.mean(0)).square().sum(0)  # torch's std warns where there is no layer
+    return squares.div(groups * (groups - 1)).sqrt()
 
 
 def jackknife_error(parts: Tensor) -> Tensor:

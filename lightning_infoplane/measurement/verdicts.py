@@ -1,55 +1,51 @@
-"""What the numbers are worth: a verdict on each layer, and the one rule for a gap below zero."""
+"""What the numbers of a layer are worth, and what becomes of them from one layer to the next: judged by evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lightning_infoplane.measurement.quantities import ENTROPY, INFORMATION, LOG2_N
-from lightning_infoplane.measurement.quantity import Subject
-from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.measurement.evidence import LEVEL, Change, changes, holm
+from lightning_infoplane.measurement.quantities import DPI_AMI_XT, LOG2_N, OUTLIER, SIGNS
+from lightning_infoplane.measurement.quantity import Quantity, Subject
+from lightning_infoplane.measurement.rows import Pair, Place, Row
 
-__all__ = [
-    "CHANCE_MARGIN",
-    "COLLAPSED_SHARE",
-    "ROUNDING",
-    "SATURATED_SHARE",
-    "STANDARD_ERRORS",
-    "Judgement",
-    "Verdict",
-    "is_below_zero",
-    "judge",
-]
+__all__ = ["COLLAPSED_SHARE", "SATURATED_SHARE", "Judgement", "Verdict", "judge", "judge_gaps"]
 
 # Shares of log2 n beyond which H(T) says more about the kernel than about the layer.
 SATURATED_SHARE = 0.95
 COLLAPSED_SHARE = 0.05
-# Bits by which I(X;T) must exceed what shuffled pairs give.
-CHANCE_MARGIN = 0.05
-# How many of its own standard errors a gap must be below zero.
-STANDARD_ERRORS = 2.0
-# Bits; float32 matrices of a layer that loses nothing differ by a tenth of this.
-ROUNDING = 1e-4
 
 
 class Verdict(Enum):
     """What a layer's numbers are worth: a word, a sentence and what to do."""
 
     OK = ("ok", "", "")
+    OUTLIER = (
+        "outlier",
+        "sample {outlier} of the probe is like no other to the kernel, while the others are like each other.",
+        "Look at that sample: is it what the network is meant to see?",
+    )
     AT_CHANCE = (
         "at chance",
-        "{information} is no larger than for shuffled pairs, so the curve says nothing.",
+        "{chance}: no more than chance gives.",
+        "A larger probe shows smaller dependence.",
+    )
+    NOT_RESOLVED = (
+        "not resolved",
+        "{itself} is {itself_bits:.3f} bits, too little to tell from chance: the layer has no adjusted information.",
         "Use a larger probe or another bandwidth.",
     )
     COLLAPSED = (
         "collapsed",
-        "{entropy} is {share:.0%} of log2 n: to the kernel all samples look alike (a dead layer?).",
+        "{entropy} is {share:.1%} of log2 n: to the kernel all samples look alike (a dead layer?).",
         "If its values do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
     )
     SATURATED = (
         "saturated",
-        "{entropy} is {share:.0%} of log2 n: to the kernel all samples differ, so {information} is at its limit "
+        "{entropy} is {share:.0%} of log2 n: to the kernel all samples differ, so information in bits is at its limit "
         "whatever the layer does.",
         "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
     )
@@ -61,69 +57,111 @@ class Verdict(Enum):
 
 
 class Judgement(NamedTuple):
-    """A verdict on one layer.
+    """A verdict on one layer, with its evidence.
 
     Args:
         verdict: what its numbers are worth.
         subject: which of its numbers.
         share: its entropy as a part of log2 n.
+        itself: what it shares with itself beyond chance, bits; NaN where it is not known.
+        at_chance: the quantities that are no larger than by chance, with value and p-value; some of those of a layer
+            that is otherwise fine.
+        outlier: the number of the sample that is like no other; NaN where there is none.
     """
 
     verdict: Verdict
     subject: Subject
     share: float
+    itself: float = math.nan
+    at_chance: Mapping[Quantity, tuple[float, float]] = {}
+    outlier: float = math.nan
+
+    @property
+    def word(self) -> str:
+        """In a word or a few: of a layer that is fine, also what is at chance."""
+        if self.verdict is Verdict.OK and self.at_chance:
+            return f"{' and '.join(quantity.symbol for quantity in self.at_chance)} at chance"
+        return self.verdict.word
 
     @property
     def sentence(self) -> str:
         """Why, in a sentence; empty where nothing is wrong."""
-        return self.verdict.sentence.format(
-            entropy=ENTROPY[self.subject].symbol, information=INFORMATION[self.subject].symbol, share=self.share
+        verdict = Verdict.AT_CHANCE if self.verdict is Verdict.OK and self.at_chance else self.verdict
+        signs = SIGNS[self.subject]
+        chance = [f"{one.symbol} is {value:.3f} (p = {p:.2g})" for one, (value, p) in self.at_chance.items()]
+        return verdict.sentence.format(
+            entropy=signs.entropy.symbol,
+            share=self.share,
+            itself=signs.itself.symbol,
+            itself_bits=self.itself,
+            chance=" and ".join(chance),
+            outlier="" if math.isnan(self.outlier) else f"{self.outlier:.0f}",
         )
-
-
-def is_below_zero(gap: Any, stderr: Any = 0.0) -> Any:  # noqa: ANN401 - numbers, arrays or tensors
-    """Whether a gap is below zero by more than two of its standard errors and by more than rounding.
-
-    The counts, the pictures and the report ask this one rule.
-
-    Example:
-        >>> is_below_zero(-1e-5), is_below_zero(-0.1), is_below_zero(-0.1, stderr=0.06)
-        (False, True, False)
-    """
-    return gap < -STANDARD_ERRORS * stderr - ROUNDING
 
 
 def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIVATIONS) -> dict[str, Judgement]:
     """What the numbers of one measurement are worth, by layer; nothing where log2 n is not known.
 
-    *Saturated*: entropy above 95 % of log2 n. *Collapsed*: below 5 %. *At chance*: information within 0.05 bits of its
-    value for shuffled pairs. Otherwise *ok*.
+    *Saturated*: entropy above 95 % of log2 n. *Not resolved*: no adjusted information, because what the layer shares
+    with itself is too little to divide by; *collapsed* where its entropy is below 5 % of log2 n besides. *At chance*:
+    independence is not refuted at 5 %, after Holm's correction over the layers. *Outlier*: one sample is like no other.
+    Otherwise *ok*.
 
     Example:
         >>> rows = [Row(0, 0, "", "", "log2_n", 9.0), Row(0, 0, "", "conv", "H_T", 8.9)]
-        >>> rows.append(Row(0, 0, "", "conv", "I_XT", 4.0))
         >>> judge(rows)["conv"].verdict.word
         'saturated'
     """
     value = {(row.place, row.quantity): row.value for row in rows if row.probe == probe}
-    entropy = ENTROPY[subject].key
-    information = INFORMATION[subject]
     if ("", LOG2_N.key) not in value:
         return {}
-    log2_n = value["", LOG2_N.key]
+    signs = SIGNS[subject]
+    layers = [str(place) for place, key in value if key == signs.entropy.key]
+    at_chance = _at_chance(value, layers, signs.information)
     judged = {}
-    for place, quantity in value:
-        if quantity == entropy and (place, information.key) in value:
-            share = value[place, entropy] / log2_n
-            told = value[place, information.key]
-            chance = value.get((place, information.chance.key), -float("inf"))
-            judged[str(place)] = Judgement(_verdict(share, told - chance), subject, share)
+    for layer in layers:
+        share = value[layer, signs.entropy.key] / value["", LOG2_N.key]
+        itself = value.get((layer, signs.itself.key), math.nan)
+        known = [quantity for quantity in signs.information if (layer, quantity.key) in value]
+        outlier = value.get((layer, OUTLIER.key), math.nan) if subject is Subject.ACTIVATIONS else math.nan
+        verdict = _verdict(share, itself, known, at_chance[layer])
+        if verdict is Verdict.OK and not math.isnan(outlier):
+            verdict = Verdict.OUTLIER
+        judged[layer] = Judgement(verdict, subject, share, itself, at_chance[layer], outlier)
     return judged
 
 
-def _verdict(share: float, beyond_chance: float) -> Verdict:
+def judge_gaps(rows: Iterable[Row], probe: str = "", quantity: Quantity = DPI_AMI_XT) -> dict[Pair, Change]:
+    """Which gaps of one measurement are increases and which decreases, by pair of layers.
+
+    Example:
+        >>> gap = Row(0, 0, "", Pair("a", "b"), "DPI_AMI_XT", -0.2)
+        >>> rows = [gap, gap._replace(quantity="DPI_AMI_XT_p", value=0.001)]
+        >>> judge_gaps(rows)[Pair("a", "b")].value
+        'increase'
+    """
+    value = {(row.place, row.quantity): row.value for row in rows if row.probe == probe}
+    gaps = {place: gap for (place, key), gap in value.items() if key == quantity.key and isinstance(place, Pair)}
+    p_values = [value.get((pair, quantity.p_value.key), math.nan) for pair in gaps]
+    return dict(zip(gaps, changes(list(gaps.values()), p_values), strict=True))
+
+
+def _at_chance(
+    value: Mapping[tuple[Place, str], float], layers: list[str], information: tuple[Quantity, ...]
+) -> dict[str, dict[Quantity, tuple[float, float]]]:
+    """The quantities of each layer whose independence is not refuted, with value and p-value."""
+    found: dict[str, dict[Quantity, tuple[float, float]]] = {layer: {} for layer in layers}
+    for quantity in information:
+        p_values = [value.get((layer, quantity.p_value.key), math.nan) for layer in layers]
+        for layer, p, corrected in zip(layers, p_values, holm(p_values), strict=True):
+            if corrected > LEVEL and (layer, quantity.key) in value:
+                found[layer][quantity] = (value[layer, quantity.key], p)
+    return found
+
+
+def _verdict(share: float, itself: float, known: list[Quantity], at_chance: Mapping[Quantity, object]) -> Verdict:
     if share > SATURATED_SHARE:
         return Verdict.SATURATED
-    if share < COLLAPSED_SHARE:
-        return Verdict.COLLAPSED
-    return Verdict.OK if beyond_chance >= CHANCE_MARGIN else Verdict.AT_CHANCE
+    if not known and (share < COLLAPSED_SHARE or not math.isnan(itself)):
+        return Verdict.COLLAPSED if share < COLLAPSED_SHARE else Verdict.NOT_RESOLVED
+    return Verdict.AT_CHANCE if known and len(at_chance) == len(known) else Verdict.OK

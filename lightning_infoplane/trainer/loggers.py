@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_infoplane.measurement.quantities import key_of, logged_rows
+from lightning_infoplane.measurement.keys import key_of, logged_rows
 from lightning_infoplane.measurement.rows import Row
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lightning_infoplane.measurement.quantities import by_key, log_key, logged_rows
+from lightning_infoplane.measurement.keys import log_key, logged_rows
+from lightning_infoplane.measurement.quantities import by_key
 from lightning_infoplane.measurement.rows import Pair, Row
 
 __all__ = ["TensorBoardExtras"]

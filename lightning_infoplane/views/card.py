@@ -1,5 +1,6 @@
 """A run in words: the text card, remarks on layers whose curves mean nothing, and the bill."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -9,10 +10,10 @@ from lightning_infoplane.measurement.history import History
 from lightning_infoplane.measurement.quantities import with_panel
 from lightning_infoplane.measurement.quantity import Panel, Quantity, Subject
 from lightning_infoplane.measurement.rows import Row
-from lightning_infoplane.measurement.verdicts import Verdict, judge
+from lightning_infoplane.measurement.verdicts import judge
 from lightning_infoplane.views.series import last_rows, probes_of
 
-__all__ = ["bill", "card", "remarks", "table_columns", "told_settings"]
+__all__ = ["bill", "card", "remarks", "table_columns", "told", "told_settings"]
 
 # Part of the training time from which on a run is told how to measure less.
 _DEAR = 0.1
@@ -34,20 +35,19 @@ def bill(count: int, seconds: float, training: float) -> str:
 
 
 def remarks(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """For each layer whose numbers of this measurement mean nothing: what it is about, and what to do."""
+    """For each layer of which this measurement shows less than it seems: what it is about, and what to do."""
     for probe, (subject, of) in product(probes_of(rows), _SUBJECTS.items()):
         for layer, judgement in judge(rows, probe, subject).items():
-            verdict = judgement.verdict
-            if verdict is not Verdict.OK:
-                sentence = f"{of}layer {layer!r} is {verdict.word}. {judgement.sentence} {verdict.remedy}"
-                yield f"{probe} {of}{layer} {verdict.word}", sentence
+            if judgement.sentence:
+                sentence = f"{of}layer {layer!r}: {judgement.word}. {judgement.sentence} {judgement.verdict.remedy}"
+                yield f"{probe} {of}{layer} {judgement.word}", sentence.rstrip()
 
 
 def card(history: History) -> str:
     """What the curves are, how they were measured and what they are worth, in Markdown."""
     lines = [
-        "**I(X;T)** is what a layer keeps of the input, **I(T;Y)** what this kernel can read of the target from it, "
-        "in bits. Only what exceeds the value for shuffled pairs is evidence.",
+        "**AMI(X;T)** is what a layer shares with the input, **AMI(T;Y)** with the target, beyond chance: 0 for "
+        "nothing, 1 for a copy, ± one standard error. Bits (I) say only what they exceed those of shuffled pairs by.",
         "",
         told_settings(history.facts.estimator),
     ]
@@ -60,6 +60,19 @@ def card(history: History) -> str:
         lines += ["", "Markov chain, found by intervention:", ""]
         lines += [f"- {_plain(line)}" for line in history.facts.chain]
     return "\n".join(lines)
+
+
+def told(value: float, error: float = math.nan, digits: int = 2) -> str:
+    """A number with its standard error, where that is known: a third digit where the error needs one.
+
+    Example:
+        >>> told(0.7654, 0.0123), told(0.7654, 0.0023), told(-0.0004)
+        ('0.77 ± 0.01', '0.765 ± 0.002', '0.00')
+    """
+    if error < 10**-digits:
+        digits = max(digits, 3)
+    rounded = f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no -0.00
+    return rounded if math.isnan(error) else f"{rounded} ± {error:.{digits}f}"
 
 
 def told_settings(estimator: Mapping[str, Any]) -> str:
@@ -93,13 +106,18 @@ def _typed(value: Any) -> str:  # noqa: ANN401 - plain data
 
 def _table(rows: Sequence[Row], probe: str) -> list[str]:
     """One line a layer."""
-    value = {(row.quantity, row.place): f"{row.value:.2f}" for row in rows}
+    value = {(row.quantity, row.place): row.value for row in rows}
     columns = table_columns(rows)
     head = ["layer", *(quantity.short for quantity in columns), "verdict"]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for layer, judgement in judge(rows, probe).items():
-        numbers = [value.get((quantity.key, layer), "") for quantity in columns]
-        lines.append(f"| {' | '.join([_plain(layer), *numbers, judgement.verdict.word])} |")
+        numbers = [
+            told(value[quantity.key, layer], value.get((quantity.error.key, layer), math.nan))
+            if (quantity.key, layer) in value
+            else "-"
+            for quantity in columns
+        ]
+        lines.append(f"| {' | '.join([_plain(layer), *numbers, judgement.word])} |")
     return lines
 
 

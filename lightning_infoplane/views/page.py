@@ -6,17 +6,19 @@ Everything that comes from the run, layer names above all, is escaped.
 from __future__ import annotations
 
 import io
+import math
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning_infoplane.measurement.quantities import AXES, DPI_XT, LOG2_N, QUANTITIES
+from lightning_infoplane.measurement.evidence import SMALLEST_CHANGE, Change
+from lightning_infoplane.measurement.quantities import AMI_XT, LOG2_N, PLANES, QUANTITIES
 from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Row
-from lightning_infoplane.measurement.verdicts import Verdict, is_below_zero, judge
-from lightning_infoplane.views.card import table_columns, told_settings
+from lightning_infoplane.measurement.verdicts import judge, judge_gaps
+from lightning_infoplane.views.card import table_columns, told, told_settings
 from lightning_infoplane.views.panels import Picture, pictures
 from lightning_infoplane.views.plots import plot_plane
 from lightning_infoplane.views.runs import Run
@@ -41,25 +43,41 @@ pre { background: #f4f4f4; padding: .75rem; overflow-x: auto; } footer { margin-
 _CAVEATS = (
     (
         "Shuffled pairs",
-        "The same number after the samples of one side were put in random order, so that there is nothing to share. A "
-        "value is worth only what it exceeds this by.",
+        "The same number in bits after the samples of one side were put in random order, so that there is nothing to "
+        "share. A value in bits is worth only what it exceeds this by; adjusted information has it taken off.",
+    ),
+    (
+        "±",
+        "One standard error: how far the number would be off with other samples of the same data and the same network. "
+        "Bars and bands are two of them.",
+    ),
+    (
+        "Increase, decrease, undecided",
+        f"A difference between two layers is called one or the other where it is larger than {SMALLEST_CHANGE} and "
+        "significant at 5 % after Holm's correction over all pairs of that moment. Everything else is undecided.",
     ),
     (
         "What it does not tell you",
-        "Bits depend on the kernel and its bandwidth: compare layers and epochs of one run, or runs with the same "
-        "settings. And one run is one seed.",
+        "Adjusted information obeys no data-processing inequality: a layer that removes noise, whitens or decodes can "
+        "have more of it than the layer before. It is not the part of the label that is known. Levels depend on the "
+        "number of samples, on α and on the bandwidth: compare layers and epochs of one run, or runs with the same "
+        "settings. And one seed is one network.",
     ),
 )
 _CAPTIONS = {
-    Panel.PLANE: "Each layer walks from its hollow mark, the first measurement, to its filled one, the last. To the "
-    "left: it forgets about the input. Upwards: the target becomes easier to read.",
-    Panel.CURVES: "One line a layer; where it is hatched the layer is saturated and the value means nothing.",
+    Panel.CURVES: "One line a layer; where it is hatched the layer is saturated and bits mean nothing.",
     Panel.DEPTH: "From the first layer to the last, pale lines early and dark lines late in training.",
     Panel.GAPS: "Each row is a pair of layers, each column a measurement. Purple: the second layer has less than the "
-    "first. Orange: it has more. Outlined: clearly below zero.",
-    Panel.MAPS: "Above zero, two feature maps mostly say the same about the input (redundancy); below, they say "
-    "more together than alone (synergy). Non-redundant is what is not said twice.",
+    "first. Orange: it has more. Outlined: clearly more, an increase. Hatched: undecided.",
+    Panel.MAPS: "As information beyond chance: above zero, two feature maps mostly say the same about the input "
+    "(redundancy); below, they say more together than alone (synergy). Non-redundant is what is not said twice.",
 }
+_PLANE = "Each layer walks from its hollow mark, the first measurement, to its filled one, the last. "
+_IN_UNITS = "0 is chance, 1 is a copy. To the left it has less of the input; upwards more of the target."
+_IN_BITS = (
+    "In bits, a layer is worth only its distance from the cross of its colour, where its shuffled pairs are at the "
+    "last measurement."
+)
 
 
 def html_report(run: Run) -> str:
@@ -87,12 +105,12 @@ def animate(run: Run, path: Path, probe: str = "", frames_per_second: float = 4.
     """The information plane drawing itself, a frame a measurement, as GIF.
 
     Raises:
-        ValueError: without I(T;Y).
+        ValueError: without targets.
     """
     from matplotlib.animation import PillowWriter
 
     series = Series(run.rows, probe)
-    moments = series.moments_of(AXES[0][0])
+    moments = _moments(series)
     ax = _axes()
     figure: Any = ax.figure
     plot_plane(run.rows, ax, probe)
@@ -114,7 +132,7 @@ def compare(first: Run, second: Run, probe: str = "") -> Figure:
     """Two information planes on the same axes, side by side.
 
     Raises:
-        ValueError: without I(T;Y) in one of them.
+        ValueError: without targets in one of them.
     """
     from matplotlib.figure import Figure
 
@@ -146,7 +164,7 @@ def _probe_section(rows: Sequence[Row], probe: str, dpi: int) -> str:
     """Verdicts, table and pictures of one probe."""
     series = Series(rows, probe)
     last = last_rows(rows, probe)
-    moments = series.moments_of(AXES[0][0])
+    moments = _moments(series)
     heading = f"<h2>Measured on {escape(probe)} samples</h2>\n" if probe else ""
     return (
         f"{heading}<p>{escape(_sizes(last))} {len(moments)} measurements, the last one "
@@ -157,45 +175,56 @@ def _probe_section(rows: Sequence[Row], probe: str, dpi: int) -> str:
     )
 
 
+def _moments(series: Series) -> list[tuple[int, int]]:
+    """When the first plane that there is was measured."""
+    return next(filter(None, (series.moments_of(plane.across) for plane in PLANES)), [])
+
+
 def _sizes(last: Sequence[Row]) -> str:
     """The probe and the limits it sets."""
     known = {row.quantity: row.value for row in last if not row.place}
-    limits = [f"{limit.symbol} = {known[limit.key]:.2f} {limit.unit}" for _, limit in AXES if limit.key in known]
+    limits = [limit for plane in PLANES for limit in plane.limits if limit.key in known]
+    told_limits = ", ".join(f"{limit.symbol} = {known[limit.key]:.2f} {limit.unit}" for limit in limits)
     samples = f"A fixed probe of {round(2 ** known[LOG2_N.key])} samples" if LOG2_N.key in known else "A fixed probe"
-    return f"{samples}{': ' if limits else ''}{', '.join(limits)}."
+    return f"{samples}{': ' if limits else ''}{told_limits}."
 
 
 def _in_short(series: Series, last: Sequence[Row], probe: str) -> Iterator[str]:
-    """What happened to each layer, and whether it means anything, in sentences."""
+    """What was found of each layer, with its errors, and what the evidence says against it."""
     judged = judge(last, probe)
+    plane = next((plane for plane in PLANES if series.holds(plane.across)), PLANES[-1])
     yield "<ul>\n"
     for layer in series.layers:
-        moves = []
-        for axis, _ in AXES:
-            _, values = series.curve(layer, axis)
-            if len(values):
-                moves.append(f"{axis.symbol} went from {values[0]:.2f} to {values[-1]:.2f} {axis.unit}")
+        moves = [_move(series, layer, axis) for axis in (plane.across, plane.up) if series.holds(axis)]
         remark = ""
-        if layer in judged and judged[layer].verdict is not Verdict.OK:
-            words = f"{judged[layer].sentence} {judged[layer].verdict.remedy}"
+        if layer in judged and judged[layer].sentence:
+            words = f"{judged[layer].sentence} {judged[layer].verdict.remedy}".strip()
             remark = f' <span class="warn">{escape(words)}</span>'
         yield f"<li><b>{escape(layer)}</b>: {', '.join(moves)}.{remark}</li>\n"
     yield "</ul>\n"
-    yield from _gaps_in_short(last)
+    yield from _gaps_in_short(last, probe)
 
 
-def _gaps_in_short(last: Sequence[Row]) -> Iterator[str]:
-    """How many gaps are below zero, by the rule that counts them in the log."""
-    value = {(row.place, row.quantity): row.value for row in last}
-    gaps = {place: gap for (place, key), gap in value.items() if key == DPI_XT.key}
-    if not gaps:
+def _move(series: Series, layer: str, axis: Quantity) -> str:
+    """From where to where."""
+    ends = [told(value, error) for value, error in series.first_and_last(layer, axis)]
+    if not ends:
+        return f"{axis.symbol} has no value"
+    unit = f" {axis.unit}" if axis.unit else ""
+    return f"{axis.symbol} {f'from {ends[0]} to {ends[1]}' if len(ends) > 1 else ends[0]}{unit}"
+
+
+def _gaps_in_short(last: Sequence[Row], probe: str) -> Iterator[str]:
+    """How many gaps are increases and decreases, by the rule that counts them in the log."""
+    found = list(judge_gaps(last, probe).values())
+    if not found:
         return
-    below = sum(is_below_zero(gap, value.get((place, DPI_XT.error.key), 0.0)) for place, gap in gaps.items())
-    pairs = "pair of layers" if len(gaps) == 1 else "pairs of layers"
-    told = f"Of {len(gaps)} {pairs}, {below or 'none'} {'has' if below <= 1 else 'have'} a gap clearly below zero"
-    if below:
-        told += ": there the second layer reads more about the input than the first"
-    yield f"<p>{told} (smallest gap: {min(gaps.values()):.3f} {DPI_XT.unit}).</p>\n"
+    pairs = "pair of layers" if len(found) == 1 else "pairs of layers"
+    yield (
+        f"<p>From layer to layer, {escape(AMI_XT.symbol)} decreases in {found.count(Change.DECREASE)} of {len(found)} "
+        f"{pairs}, increases in {found.count(Change.INCREASE)}, and is undecided in "
+        f"{found.count(Change.UNDECIDED)}.</p>\n"
+    )
 
 
 def _numbers(series: Series, last: Sequence[Row], probe: str) -> str:
@@ -206,8 +235,13 @@ def _numbers(series: Series, last: Sequence[Row], probe: str) -> str:
     head = "".join(f'<th scope="col">{escape(quantity.short)}</th>' for quantity in columns)
     lines = []
     for layer in series.layers:
-        cells = [f"{value[quantity.key, layer]:.3f}" if (quantity.key, layer) in value else "-" for quantity in columns]
-        cells.append(judged[layer].verdict.word if layer in judged else "-")
+        cells = [
+            told(value[quantity.key, layer], value.get((quantity.error.key, layer), math.nan), digits=3)
+            if (quantity.key, layer) in value
+            else "-"
+            for quantity in columns
+        ]
+        cells.append(escape(judged[layer].word) if layer in judged else "-")
         lines.append(f"<tr><td>{escape(layer)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>\n")
     return (
         f'<div class="scroll"><table>\n<caption>{_units(columns)}</caption>\n<thead><tr><th scope="col">layer</th>'
@@ -225,6 +259,8 @@ def _units(columns: Sequence[Quantity]) -> str:
 
 def _caption(picture: Picture) -> str:
     """How to read it, with what it holds besides."""
+    if picture.panel is Panel.PLANE:
+        return _PLANE + (_IN_BITS if picture.plane.limits else _IN_UNITS)
     caption = _CAPTIONS[picture.panel]
     if picture.panel in (Panel.CURVES, Panel.DEPTH) and picture.quantity.shuffled:
         caption += " Dotted lines of the same colour are the values for shuffled pairs."

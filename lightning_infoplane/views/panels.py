@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lightning_infoplane.measurement.quantities import AXES, QUANTITIES
+from lightning_infoplane.measurement.quantities import PLANES, QUANTITIES, Plane
 from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.views.plots import plot_curves, plot_depth, plot_gaps, plot_plane, plot_redundancy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Picture", "live_pictures", "pictures", "plot_summary"]
 
 # What all quantities of a kind are drawn in, or what each of them has of its own.
-_TOGETHER: dict[Panel, Callable[..., Axes]] = {Panel.PLANE: plot_plane, Panel.MAPS: plot_redundancy}
+_TOGETHER: dict[Panel, Callable[..., Axes]] = {Panel.MAPS: plot_redundancy}
 _EACH: dict[Panel, Callable[..., Axes]] = {
     Panel.CURVES: plot_curves,
     Panel.DEPTH: plot_depth,
@@ -44,12 +44,17 @@ class Picture:
         """In words."""
         name = self.quantity.name
         return {
-            Panel.PLANE: "Information plane",
+            Panel.PLANE: "Information plane in bits" if self.quantity.unit else "Information plane",
             Panel.CURVES: f"{self.quantity.short} while training",
             Panel.DEPTH: f"{self.quantity.short} along the layers",
             Panel.GAPS: f"{name[0].upper()}{name[1:]} from layer to layer",
             Panel.MAPS: "What feature maps share",
         }[self.panel]
+
+    @property
+    def plane(self) -> Plane:
+        """The plane that its quantity is the height in."""
+        return next(plane for plane in PLANES if plane.up is self.quantity)
 
     @property
     def explains_layers(self) -> bool:
@@ -60,6 +65,8 @@ class Picture:
         """On these axes, or on new ones."""
         if self.panel in _TOGETHER:
             return _TOGETHER[self.panel](rows, ax=ax, probe=probe)
+        if self.panel is Panel.PLANE:
+            return plot_plane(rows, ax, probe, self.plane)
         return _EACH[self.panel](rows, self.quantity, ax=ax, probe=probe)
 
     def figure(self, rows: Sequence[Row], probe: str = "") -> Figure:
@@ -75,10 +82,10 @@ def pictures(rows: Sequence[Row], probe: str = "") -> list[Picture]:
         ValueError: if they allow none.
     """
     series = Series(rows, probe)
-    first_axis = AXES[0][0]
-    if not series.holds(first_axis):
+    across = [plane.across for plane in PLANES]
+    if not any(series.holds(axis) for axis in across):
         which = f" of the probe {probe!r}" if probe else ""
-        raise ValueError(f"there is nothing to draw: no {first_axis.key}{which} in these rows.")
+        raise ValueError(f"there is nothing to draw: no {across[-1].key}{which} in these rows.")
     wanted = _unique(Picture(panel, quantity) for quantity in QUANTITIES for panel in quantity.panels)
     possible = [one for one in wanted if series.holds(one.quantity)]
     return sorted(possible, key=lambda picture: picture.panel is not Panel.PLANE)
@@ -139,7 +146,7 @@ def plot_summary(rows: Sequence[Row], probe: str = "") -> Figure:
             list(entries),
             loc="center",
             ncols=min(len(entries), max(1, int(5.6 * columns / widest))),
-            title="layer (in the plane hollow: first, filled: last epoch; dotted: shuffled pairs; hatched: saturated)",
+            title="layer (in a plane hollow: first, filled: last epoch; dotted: shuffled pairs; hatched: saturated)",
             title_fontsize="small",
         )
     return figure

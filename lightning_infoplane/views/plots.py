@@ -1,4 +1,4 @@
-"""Rows to pictures. Every function takes rows and optional axes and returns the axes; bits on every axis.
+"""Rows to pictures: every function takes rows and optional axes and returns the axes. Bars and bands are 2 errors.
 
 A layer has the same colour and marker everywhere: its place in depth, on a scale that survives print and colour
 blindness. Time goes from pale to dark. Where a run has several probes, ``probe="train"`` or ``"val"`` says whose
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lightning_infoplane.measurement.quantities import AXES, DPI_XT, I_XT, LOG2_N, by_key, with_panel
+from lightning_infoplane.measurement.evidence import Change
+from lightning_infoplane.measurement.quantities import AMI_XT, DPI_AMI_XT, PLANES, Plane, by_key, with_panel
 from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Pair, Place, Row
-from lightning_infoplane.measurement.verdicts import CHANCE_MARGIN, STANDARD_ERRORS, is_below_zero
 from lightning_infoplane.views.series import Series
 
 if TYPE_CHECKING:
@@ -30,53 +30,59 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _LONGEST_NAME = 36
 
 
-def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "") -> Axes:
-    """The information plane: I(X;T) across, I(T;Y) up, one path a layer, from hollow start to filled end.
+def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "", plane: Plane | None = None) -> Axes:
+    """The information plane: what is kept of the input across, of the target up; one path a layer, hollow to filled.
 
-    The axes are fitted to the paths. Dashed lines are the limits H(X) and H(Y), dash-dotted ones log2 n, which
-    are in the title too; the shaded foot is where shuffled pairs would be: either may lie outside.
+    Adjusted information from 0, chance, to 1, a copy, or ``PLANES[1]``, the same in bits. There the limits H(X) and
+    H(Y) are dashed where they are within the picture, and a cross of the layer's colour is where its shuffled pairs
+    are: only what a layer is away from its cross is evidence.
+
+    Args:
+        rows: of a run.
+        ax: where to draw.
+        probe: whose rows.
+        plane: which one; the first that the rows hold when left out.
 
     Raises:
-        ValueError: without one of the two in the rows, as for a probe without targets.
+        ValueError: if the rows hold no plane, as for a probe without targets.
     """
-    from matplotlib.collections import LineCollection
-
     series = Series(rows, probe)
-    (across, across_limit), (up, up_limit) = AXES
-    paths = {layer: series.path(layer) for layer in series.layers_with(across)}
-    if not all(len(points) for points in paths.values()):
-        raise ValueError(f"the rows hold no {up.key}, so there is no plane: use plot_curves(rows, {across.key!r}).")
+    plane = plane or next((one for one in PLANES if series.holds(one.across)), PLANES[-1])
+    layers = [layer for layer in series.layers if len(series.path(layer, plane))]
+    if not layers:
+        raise ValueError(
+            f"the rows hold no {plane.up.key}, so there is no plane: use plot_curves(rows, {plane.across.key!r})."
+        )
     ax = ax or _new_axes()
     styles = layer_styles(series.layers)
-    for layer, points in paths.items():
-        colour, marker = styles[layer]
-        fading = np.linspace(0.35, 1, max(1, len(points) - 1))  # paler at first: the direction of time
-        ax.add_collection(LineCollection(list(pairwise(points)), colors=colour, alpha=fading, linewidths=1.5))
-        ax.plot(*points[:1].T, marker, markerfacecolor="white", markeredgecolor=colour)
-        ax.plot(*points[-1:].T, marker, color=colour, label=layer_label(layer), linestyle="none")
-    ax.margins(0.15)
-    ax.autoscale_view()
-    # what follows must not stretch the picture
-    (left, right) = ax.get_xlim()
-    (low, high) = ax.get_ylim()
-    foot = [max(series.values_of(axis.chance), default=0.0) for axis in (across, up)]
-    ax.axvspan(0, foot[0], color="0.92", zorder=-2, label="shuffled pairs" if foot[0] > left else None)
-    ax.axhspan(0, foot[1], color="0.92", zorder=-2)
-    limits = {limit: max(series.values_of(limit), default=np.nan) for limit in (across_limit, up_limit, LOG2_N)}
-    for draw_line, limit in ((ax.axvline, across_limit), (ax.axhline, up_limit)):
-        draw_line(limits[limit], color="0.4", linestyle="--", linewidth=1)
-        draw_line(limits[LOG2_N], color="0.4", linestyle="-.", linewidth=1)
-    ax.set_title(_limits(limits), fontsize="small", loc="right")
-    ax.set(xlim=(left, right), ylim=(low, high), xlabel=across.label, ylabel=_upright(up))
-    _legend(ax, "layer\n(hollow: first,\nfilled: last epoch)")
+    for layer in layers:
+        _draw_path(ax, series, layer, plane, styles[layer])
+    if plane.limits:
+        ax.margins(0.15)
+        ax.autoscale_view()
+        _draw_limits(ax, series, plane)
+    else:
+        ax.axvline(0, color="0.6", linewidth=1, zorder=-2)
+        ax.axhline(0, color="0.6", linewidth=1, zorder=-2)
+        points = np.concatenate([series.path(layer, plane) for layer in layers])
+        low = min(-0.05, points.min() - 0.03)
+        high = max(1.05, points.max() + 0.03)
+        ax.set(xlim=(low, high), ylim=(low, high))
+        ax.set_title("0: chance, 1: a copy", fontsize="small", loc="right")
+    ax.set(xlabel=plane.across.label, ylabel=_upright(plane.up))
+    notes = ["layer", "(hollow: first,", "filled: last epoch)"]
+    notes += ["cross: shuffled pairs"] if plane.across.shuffled and series.holds(plane.across.chance) else []
+    _legend(ax, "\n".join(notes))
     return ax
 
 
-def plot_curves(rows: Sequence[Row], quantity: Quantity | str = I_XT, ax: Axes | None = None, probe: str = "") -> Axes:
-    """One quantity over epochs, a line a layer; dotted, of the same colour, its chance level.
+def plot_curves(
+    rows: Sequence[Row], quantity: Quantity | str = AMI_XT, ax: Axes | None = None, probe: str = ""
+) -> Axes:
+    """One quantity over epochs, a line a layer, with its band; dotted, of the same colour, that of shuffled pairs.
 
-    The band around a chance level is as wide as the difference that counts as none. Stretches where a layer is
-    saturated, so that its value means nothing, are hatched.
+    Stretches where a layer is saturated, so that bits mean nothing, are hatched. A line is broken where the layer has
+    no value.
 
     Raises:
         ValueError: if the rows do not hold the quantity.
@@ -86,24 +92,23 @@ def plot_curves(rows: Sequence[Row], quantity: Quantity | str = I_XT, ax: Axes |
     layers = series.layers_with(quantity)
     ax = ax or _new_axes()
     styles = layer_styles(series.layers)
-    hatch = 0.02 * max(map(abs, series.values_of(quantity)))
+    hatch = 0.02 * max(map(abs, series.values_of(quantity)), default=1.0)
     for layer in layers:
         colour, marker = styles[layer]
         x, y = series.curve(layer, quantity)
         every = max(1, len(x) // 20)
         ax.plot(x, y, marker + "-", color=colour, label=layer_label(layer), markersize=3.5, markevery=every)
+        _band(ax, x, y, [series.at(layer, quantity.error, moment) for moment in series.moments_of(quantity)], colour)
         if quantity.shuffled:
-            at, chance = series.curve(layer, quantity.chance)
-            ax.plot(at, chance, ":", color=colour)
-            ax.fill_between(at, chance - CHANCE_MARGIN, chance + CHANCE_MARGIN, color=colour, alpha=0.12, linewidth=0)
+            ax.plot(*series.curve(layer, quantity.chance), ":", color=colour)
         for start, stop in series.saturated(layer):
             part = np.unique([*np.clip(x, start, stop), start, stop])
             ribbon = np.interp(part, x, y)
             ax.fill_between(
                 part, ribbon - hatch, ribbon + hatch, facecolor="none", edgecolor=colour, hatch="//////", linewidth=0
             )
-    ax.set(ylim=(min(0.0, ax.get_ylim()[0]), None), xlabel="step" if series.by_step else "finished epochs")
-    ax.set_ylabel(_upright(quantity))
+    _frame(ax, quantity)
+    ax.set(xlabel="step" if series.by_step else "finished epochs")
     ax.locator_params(axis="x", integer=True)
     notes = ["dotted: shuffled pairs"] if _has_chance(series, quantity) else []
     notes += ["hatched: saturated"] if any(series.saturated(layer) for layer in layers) else []
@@ -111,11 +116,10 @@ def plot_curves(rows: Sequence[Row], quantity: Quantity | str = I_XT, ax: Axes |
     return ax
 
 
-def plot_depth(rows: Sequence[Row], quantity: Quantity | str = I_XT, ax: Axes | None = None, probe: str = "") -> Axes:
+def plot_depth(rows: Sequence[Row], quantity: Quantity | str = AMI_XT, ax: Axes | None = None, probe: str = "") -> Axes:
     """One quantity against depth, at the first, the last and up to three moments between; shuffled pairs dotted.
 
-    Along a Markov chain the data-processing inequality asks I(X;T) to fall from left to right, and that of error
-    signals, the backward picture, to rise: error signals come from the right.
+    Error signals come from the right.
 
     Raises:
         ValueError: if the rows do not hold the quantity.
@@ -127,22 +131,25 @@ def plot_depth(rows: Sequence[Row], quantity: Quantity | str = I_XT, ax: Axes | 
     ax = ax or _new_axes()
     chosen = sorted({moments[round(i * (len(moments) - 1) / 4)] for i in range(5)})
     for moment, colour in zip(chosen, _shades(len(chosen)), strict=True):
-        values = [series.at(layer, quantity, moment) for layer in layers]
+        values = np.array([series.at(layer, quantity, moment) for layer in layers])
         ax.plot(range(len(layers)), values, "o-", color=colour, label=series.moment_label(moment), markersize=4)
+        errors = [series.at(layer, quantity.error, moment) for layer in layers]
+        _band(ax, np.arange(len(layers)), values, errors, colour)
         if quantity.shuffled:
             chance = [series.at(layer, quantity.chance, moment) for layer in layers]
             ax.plot(range(len(layers)), chance, ":", color=colour)
     _layer_ticks(ax, layers)
-    ax.set(ylim=(min(0.0, ax.get_ylim()[0]), None), ylabel=_upright(quantity))
+    _frame(ax, quantity)
     _legend(ax, "dotted: shuffled pairs" if _has_chance(series, quantity) else "")
     return ax
 
 
-def plot_gaps(rows: Sequence[Row], quantity: Quantity | str = DPI_XT, ax: Axes | None = None, probe: str = "") -> Axes:
-    """Gaps between layers, pair by epoch; those below zero are outlined.
+def plot_gaps(
+    rows: Sequence[Row], quantity: Quantity | str = DPI_AMI_XT, ax: Axes | None = None, probe: str = ""
+) -> Axes:
+    """Gaps between layers, pair by epoch: outlined where the second layer clearly has more, hatched where undecided.
 
-    Where standard errors are known, only what is more than two of them below zero. A gap of I(T;Y) below zero breaks
-    no rule: the later layer makes the target easier to read.
+    Clearly: by more than 0.01, and significantly after Holm's correction over the pairs of the moment.
 
     Raises:
         ValueError: if the rows do not hold the quantity.
@@ -153,18 +160,19 @@ def plot_gaps(rows: Sequence[Row], quantity: Quantity | str = DPI_XT, ax: Axes |
     moments = series.moments_of(quantity)
     ax = ax or _new_axes()
     gaps = np.array([[series.at(pair, quantity, moment) for moment in moments] for pair in pairs])
-    stderr = np.array([[series.at(pair, quantity.error, moment, 0.0) for moment in moments] for pair in pairs])
-    reach = max(map(abs, series.values_of(quantity))) or 1.0
+    decided = [series.changes(quantity, moment) for moment in moments]
+    kinds = np.array([[one.get(pair, Change.UNDECIDED).value for one in decided] for pair in pairs])
+    reach = max(map(abs, series.values_of(quantity)), default=0.0) or 1.0
     image = ax.imshow(gaps, "PuOr", aspect="auto", interpolation="nearest", vmin=-reach, vmax=reach)
-    _outline(ax, is_below_zero(gaps, stderr))
+    _hatch(ax, kinds == Change.UNDECIDED.value)
+    _outline(ax, kinds == Change.INCREASE.value)
     bar = ax.figure.colorbar(image, ax=ax)
-    bar.set_label(f"{quantity.name} ({quantity.unit})", fontsize="small")
+    bar.set_label(quantity.plain_label, fontsize="small")
     apart = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(moments)) if len(moments) <= 8 * step or step > 100)
     ax.set_xticks(range(0, len(moments), apart), [str(at[series.by_step]) for at in moments[::apart]])
     ax.set_yticks(range(len(pairs)), [_pair_label(pair) for pair in pairs], fontsize="small")
     ax.set_xlabel("step" if series.by_step else "finished epochs")
-    below = f"more than {STANDARD_ERRORS:g} standard errors below zero" if stderr.any() else "below zero"
-    ax.set_title(f"outlined: {below}", fontsize="small", loc="right")
+    ax.set_title("outlined: an increase; hatched: undecided", fontsize="small", loc="right")
     return ax
 
 
@@ -199,7 +207,7 @@ def plot_redundancy(rows: Sequence[Row], ax: Axes | None = None, probe: str = ""
                 capsize=3,
             )
     _layer_ticks(ax, layers)
-    ax.set_ylabel("information about the input\nin pairs of feature maps (bits)")
+    ax.set_ylabel("information about the input beyond chance\nin pairs of feature maps (bits)")
     _legend(ax, f"filled: {series.moment_label(moments[-1])},\nhollow: {series.moment_label(moments[0])}")
     return ax
 
@@ -215,6 +223,54 @@ def layer_label(name: str) -> str:
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME // 2 - 1]}…{name[-_LONGEST_NAME // 2 :]}"
     return name.replace("$", r"\$") if name[:1] != "_" else " " + name.replace("$", r"\$")
+
+
+def _draw_path(ax: Axes, series: Series, layer: str, plane: Plane, style: tuple[Any, str]) -> None:
+    """A layer's way through the plane, with the errors of its first and its last point."""
+    from matplotlib.collections import LineCollection
+
+    colour, marker = style
+    points = series.path(layer, plane)
+    errors = 2 * series.errors_along(layer, plane)
+    fading = np.linspace(0.35, 1, max(1, len(points) - 1))  # paler at first: the direction of time
+    ax.add_collection(LineCollection(list(pairwise(points)), colors=colour, alpha=fading, linewidths=1.5))
+    for end, face in ((0, "white"), (-1, colour)):
+        x, y = points[end]
+        across, up = np.nan_to_num(errors[end])
+        label = layer_label(layer) if end else None
+        ax.errorbar(x, y, up, across, marker, color=colour, markerfacecolor=face, elinewidth=1, label=label)
+    if plane.across.shuffled and series.holds(plane.across.chance):
+        moment = series.moments_of(plane.across)[-1]
+        chance = [series.at(layer, axis.chance, moment) for axis in (plane.across, plane.up)]
+        ax.plot(*zip(chance, points[-1], strict=True), ":", color=colour, linewidth=1)
+        ax.plot(*chance, "x", color=colour)
+
+
+def _draw_limits(ax: Axes, series: Series, plane: Plane) -> None:
+    """Dashed where they are within the picture, which they must not stretch; in words above it."""
+    window = {"xlim": ax.get_xlim(), "ylim": ax.get_ylim()}
+    limits = {limit: max(series.values_of(limit), default=np.nan) for limit in plane.limits}
+    for draw_line, value in zip((ax.axvline, ax.axhline), limits.values(), strict=True):
+        draw_line(value, color="0.4", linestyle="--", linewidth=1)
+    ax.set(**window)
+    ax.set_title(_limits(limits), fontsize="small", loc="right")
+
+
+def _band(ax: Axes, x: Any, y: Any, errors: Sequence[float], colour: Any) -> None:  # noqa: ANN401
+    """Two standard errors to each side, where they are known."""
+    width = 2 * np.nan_to_num(np.array(errors, dtype=float))
+    if width.any():
+        ax.fill_between(x, y - width, y + width, color=colour, alpha=0.15, linewidth=0)
+
+
+def _frame(ax: Axes, quantity: Quantity) -> None:
+    """Zero is in the picture; for what goes from 0 to 1, so is one."""
+    low, high = ax.get_ylim()
+    goes_to_one = quantity.independence is not None
+    ax.set(ylim=(min(-0.05 if goes_to_one else 0.0, low), max(1.05, high) if goes_to_one else None))
+    if goes_to_one:
+        ax.axhline(0, color="0.6", linewidth=1, zorder=-2)
+    ax.set_ylabel(_upright(quantity))
 
 
 def _named(quantity: Quantity | str) -> Quantity:
@@ -285,6 +341,14 @@ def _outline(ax: Axes, mask: Any) -> None:  # noqa: ANN401
     ax.add_collection(
         LineCollection(lines, colors="black", linewidths=1.5 if len(mask.T) <= 40 else 0.8, clip_on=False)
     )
+
+
+def _hatch(ax: Axes, mask: Any) -> None:  # noqa: ANN401
+    """Strokes over the cells of a heat map where ``mask`` holds."""
+    if mask.any():
+        cells = np.ma.masked_where(~mask, np.zeros(mask.shape))
+        edges = [np.arange(size + 1) - 0.5 for size in (mask.shape[1], mask.shape[0])]
+        ax.pcolor(*edges, cells, hatch="////", alpha=0.0, edgecolor="0.35", linewidth=0)
 
 
 def _shades(count: int) -> list[Any]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_infoplane.measurement.history import Facts, History
-from lightning_infoplane.measurement.quantities import INFORMATION, LOG2_N, read_key
+from lightning_infoplane.measurement.keys import read_key
+from lightning_infoplane.measurement.quantities import LOG2_N, SIGNS
 from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.rows import Row
 
@@ -17,7 +18,7 @@ __all__ = ["FACTS_TAG", "Run", "read_run"]
 # Under which the facts of a run are logged as text, for event files without a table.
 FACTS_TAG = "facts"
 # A run without it has no measurement.
-_TELLING = INFORMATION[Subject.ACTIVATIONS].key
+_TELLING = SIGNS[Subject.ACTIVATIONS].bits.key
 
 
 @dataclass(frozen=True)

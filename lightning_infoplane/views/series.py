@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lightning_infoplane.measurement.quantities import AXES, ENTROPY, LOG2_N
+from lightning_infoplane.measurement.evidence import Change, changes
+from lightning_infoplane.measurement.quantities import LOG2_N, PLANES, SIGNS, Plane
 from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Place, Row
 from lightning_infoplane.measurement.verdicts import SATURATED_SHARE
@@ -41,7 +42,8 @@ class Series:
             if row.probe == probe:
                 self._series.setdefault((row.place, row.quantity), {})[row.epoch, row.step] = row.value
         # The order they were measured in is their depth; a layer that came late goes last.
-        telling = {ENTROPY[Subject.ACTIVATIONS].key, *(quantity.key for quantity, _ in AXES)}
+        axes = {axis.key for plane in PLANES for axis in (plane.across, plane.up)}
+        telling = {SIGNS[Subject.ACTIVATIONS].entropy.key, *axes}
         self.layers = list(dict.fromkeys(str(place) for place, key in self._series if place and key in telling))
         moments = {moment for series in self._series.values() for moment in series}
         # Several measurements within an epoch have only the step to tell them apart.
@@ -81,19 +83,42 @@ class Series:
         """The value at a moment."""
         return self._series.get((place, quantity.key), {}).get(moment, otherwise)
 
-    def path(self, layer: str) -> Any:  # noqa: ANN401 - numpy's annotations need a scalar type
-        """Points of the plane in the order of time."""
-        across, up = (self._series.get((layer, axis.key), {}) for axis, _ in AXES)
+    def path(self, layer: str, plane: Plane) -> Any:  # noqa: ANN401 - numpy's annotations need a scalar type
+        """Points of a plane in the order of time."""
+        across, up = (self._series.get((layer, axis.key), {}) for axis in (plane.across, plane.up))
         return np.array([(across[moment], up[moment]) for moment in sorted(across) if moment in up]).reshape(-1, 2)
 
+    def errors_along(self, layer: str, plane: Plane) -> Any:  # noqa: ANN401
+        """Standard errors of these points; NaN where there are none."""
+        across, up = (self._series.get((layer, axis.key), {}) for axis in (plane.across, plane.up))
+        moments = [moment for moment in sorted(across) if moment in up]
+        return np.array(
+            [[self.at(layer, axis.error, moment) for axis in (plane.across, plane.up)] for moment in moments]
+        ).reshape(-1, 2)
+
     def curve(self, place: Place, quantity: Quantity) -> tuple[Any, Any]:
-        """Epochs, or steps, and values."""
+        """Epochs, or steps, and values: NaN at moments when others have a value and this one has none."""
+        moments = self.moments_of(quantity)
+        values = [self.at(place, quantity, moment) for moment in moments]
+        return np.array([moment[self.by_step] for moment in moments]), np.array(values)
+
+    def first_and_last(self, place: Place, quantity: Quantity) -> list[tuple[float, float]]:
+        """The first value and the last, each with its standard error or NaN; one where there is one, or none."""
         series = sorted(self._series.get((place, quantity.key), {}).items())
-        return np.array([moment[self.by_step] for moment, _ in series]), np.array([value for _, value in series])
+        return [
+            (value, self.at(place, quantity.error, moment)) for moment, value in dict.fromkeys(series[:1] + series[-1:])
+        ]
+
+    def changes(self, quantity: Quantity, moment: Moment) -> dict[Place, Change]:
+        """Which gaps of a moment are increases or decreases, of the pairs that have one."""
+        pairs = [pair for pair in self.places_with(quantity) if np.isfinite(self.at(pair, quantity, moment))]
+        gaps = [self.at(pair, quantity, moment) for pair in pairs]
+        p_values = [self.at(pair, quantity.p_value, moment) for pair in pairs]
+        return dict(zip(pairs, changes(gaps, p_values), strict=True))
 
     def saturated(self, layer: str) -> list[tuple[float, float]]:
         """Stretches of the epoch axis, each to half way to its neighbours, where the entropy is close to log2 n."""
-        x, entropy = self.curve(layer, ENTROPY[Subject.ACTIVATIONS])
+        x, entropy = self.curve(layer, SIGNS[Subject.ACTIVATIONS].entropy)
         limit = SATURATED_SHARE * max(self.values_of(LOG2_N), default=np.inf)
         if len(x) < 2:
             return [(x[0] - 0.3, x[0] + 0.3)] if (entropy > limit).any() else []

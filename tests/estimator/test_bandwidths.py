@@ -29,13 +29,23 @@ from lightning_infoplane import (
     StandardizedSilverman,
     class_gram,
     feature_map_gram,
+    gaussian_gram,
     gram,
     renyi_entropy,
 )
 from lightning_infoplane.estimator.distances import median_distances
 
 FOLLOWING = [MedianDistance(), NearestNeighbors(), StandardizedSilverman(), Alignment()]
+SCALES = [1e-38, 1e-30, 1e-20, 1e20, 1e30, 1e38]
 RULES: list[Bandwidth] = [*FOLLOWING, Silverman(), Fixed(2.0)]
+
+
+def clusters(n: int, channels: int, size: int) -> tuple[Tensor, Tensor]:
+    """Float32 numbers between one and three, of either sign, in four classes."""
+    label = torch.arange(n) % 4
+    centres = normal(4, channels, size, seed=7).sign() * 2
+    maps = centres[label] + normal(n, channels, size).erf()
+    return maps.float(), class_gram(label)
 
 
 def maps_and_target(n: int = 60, channels: int = 3, size: int = 5) -> tuple[Tensor, Tensor]:
@@ -54,7 +64,8 @@ class TestEveryRule:
         sigma = rule(maps, target)
         assert sigma.shape == (3,)
         assert bool((sigma > 0).all())
-        assert sigma.dtype == maps.dtype
+        assert sigma.dtype == torch.float64
+        assert rule(maps.float(), target).dtype == torch.float64  # a float32 distance can be beyond float32
 
     def test_does_not_depend_on_the_order_of_samples(self, rule: Bandwidth) -> None:
         assert_order_independent(rule, *maps_and_target())
@@ -91,8 +102,7 @@ class TestEveryRule:
     def test_upcasts(self, rule: Bandwidth, dtype: torch.dtype) -> None:
         maps, target = maps_and_target()
         maps = (4 * maps).to(dtype)
-        assert rule(maps, target).dtype == torch.float32
-        torch.testing.assert_close(rule(maps, target).double(), rule(maps.double(), target), rtol=1e-4, atol=0)
+        torch.testing.assert_close(rule(maps, target), rule(maps.double(), target), rtol=1e-4, atol=0)
 
     def test_two_samples_are_enough(self, rule: Bandwidth) -> None:
         rule = NearestNeighbors(k=1) if isinstance(rule, NearestNeighbors) else rule
@@ -106,6 +116,35 @@ class TestRulesThatFollowTheData:
     def test_scale_with_the_activations(self, rule: Bandwidth, factor: float) -> None:
         maps, target = maps_and_target()
         torch.testing.assert_close(rule(factor * maps, target), factor * rule(maps, target))
+
+    @pytest.mark.parametrize("scale", SCALES)
+    def test_any_scale_that_float32_has_is_as_good_as_another(self, rule: Bandwidth, scale: float) -> None:
+        """In bandwidths, which have the units of the maps, and in bits."""
+        maps, target = clusters(60, 4, 5)
+        scaled = (maps.double() * scale).float()
+        assert bool(scaled.isfinite().all())
+        sigma = rule(maps, target)
+        found = rule(scaled, target)
+        torch.testing.assert_close(found / scale, sigma, rtol=1e-4, atol=0)
+        bits = renyi_entropy(gaussian_gram(maps, sigma))
+        assert 1 < float(bits) < math.log2(60) - 0.05
+        assert_bits(renyi_entropy(gaussian_gram(scaled, found)), bits, 1e-3)
+
+    @pytest.mark.parametrize("factor", [1e3, 1e6, 1e20])
+    def test_a_sample_far_from_all_others_is_for_float32_what_it_is_for_float64(
+        self, rule: Bandwidth, factor: float
+    ) -> None:
+        maps, target = clusters(60, 4, 5)
+        maps[7] *= factor
+        torch.testing.assert_close(rule(maps, target), rule(maps.double(), target), rtol=1e-4, atol=0)
+
+    @pytest.mark.parametrize("offset", [1e3, 1e4])
+    def test_a_mean_of_many_spreads_takes_no_more_than_the_digits_of_the_numbers(
+        self, rule: Bandwidth, offset: float
+    ) -> None:
+        maps, target = maps_and_target()
+        there = (maps + offset).float()
+        torch.testing.assert_close(rule(there, target), rule(there.double(), target), rtol=1e-4, atol=0)
 
     def test_give_a_dead_map_no_distance(self, rule: Bandwidth) -> None:
         """A constant map changes the joint Gram matrix by nothing, whatever its constant."""
@@ -193,6 +232,24 @@ def test_a_map_that_differs_for_a_single_sample_counts_among_the_live_ones() -> 
     sigma = MedianDistance()(maps)
     assert_bits(sigma[3], 8**0.5 * 5 * 4**0.5, FLOAT32_BITS)  # √C times the only distance there is
     torch.testing.assert_close(sigma[:3], (8 / 7) ** 0.5 * dead[:3])
+
+
+@pytest.mark.parametrize("rule", [MedianDistance(), MedianDistance(samples=300)], ids=repr)
+@pytest.mark.parametrize("factor", [1e3, 1e6, 1e20])
+def test_one_sample_far_from_all_others_changes_a_median_by_what_it_is(rule: Bandwidth, factor: float) -> None:
+    """One of 512, whatever its distance, and wherever it stands."""
+    layer = clusters(512, 6, 4)[0]
+    bits = renyi_entropy(feature_map_gram(layer, rule))
+    for sample in (0, 255, 400):
+        far = layer.clone()
+        far[sample] *= factor
+        assert_bits(renyi_entropy(feature_map_gram(far, rule)), bits, 0.05)
+
+
+@pytest.mark.parametrize("sigma", [1e-300, 1e-30, 1e300])
+def test_a_bandwidth_is_not_held_to_the_range_of_the_maps(sigma: float) -> None:
+    assert_bits(Fixed(sigma)(torch.zeros(4, 2, 1)), [sigma] * 2, 0)
+    assert_bits(Silverman(gamma=sigma)(torch.zeros(4, 1, 1)), [sigma * 4 ** (-1 / 5)], 0)
 
 
 def test_median_and_channel_order() -> None:

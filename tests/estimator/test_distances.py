@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from lightning_infoplane.estimator.distances import median_distances, pairwise_squares
-from lightning_infoplane.estimator.precision import map_slices
+from lightning_infoplane.estimator.precision import map_slices, seeded_order
 
+SCALES = [1e-38, 1e-30, 1e-20, 1e20, 1e30, 1e38]
 ALL_PAIRS, SOME_PAIRS = 2**18, 2**10  # as the docstring of MedianDistance says
 
 
@@ -27,11 +28,23 @@ def lower_median_of_positive(maps: Tensor) -> Tensor:
         distances = (maps[row, c] - maps[column, c]).norm(dim=-1)
         positive = distances[distances > 0]
         medians.append(positive.sort().values[(len(positive) - 1) // 2] if len(positive) else torch.tensor(0.0))
-    return torch.stack(medians).to(maps)
+    return torch.stack(medians).double()
+
+
+def of_order_one(*shape: int) -> Tensor:
+    """Between one and three, of either sign: times 1e38 finite in float32, and times 1e-38 normal numbers mostly."""
+    numbers = normal(*shape)
+    return (numbers.sign() * (1 + 2 * numbers.abs().erf())).float()
+
+
+def squares_of(points: Tensor) -> Tensor:
+    """Of points ``(..., n, d)``, in their own units: exactly what was found, for the unit is a power of two."""
+    squares, unit = pairwise_squares(points.unsqueeze(-2))
+    return squares.double() * unit.square()[..., None, None]
 
 
 class Compared(TorchFunctionMode):
-    """Notes how many distances each call of ``cdist`` computes."""
+    """Notes how many distances between groups, which are far smaller than a probe, each product is made for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +52,7 @@ class Compared(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func is torch.cdist:
+        if func in (torch.Tensor.matmul, torch.Tensor.__matmul__, torch.matmul) and result.shape[-1] < 60:
             self.counts.append(result.numel())
         return result
 
@@ -51,32 +64,67 @@ class Compared(TorchFunctionMode):
 def test_squares_are_the_definition(n: int) -> None:
     points = normal(2, n, 4) + 3
     expected = (points.unsqueeze(-2) - points.unsqueeze(-3)).square().sum(-1)
-    torch.testing.assert_close(pairwise_squares(points), expected, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(squares_of(points), expected, atol=1e-12, rtol=1e-12)
+    assert pairwise_squares(points.float().unsqueeze(-2))[0].dtype == torch.float32
+
+
+def test_squares_of_several_maps_together() -> None:
+    maps = normal(30, 4, 5)
+    squares, unit = pairwise_squares(maps)
+    assert_bits(squares * unit**2, squares_of(maps.flatten(1)), 1e-12)
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.1, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_copies_of_a_sample_are_exactly_at_zero(dtype: torch.dtype, offset: float) -> None:
     points = (normal(30, 3) + offset).to(dtype).repeat(3, 1)
-    squares = pairwise_squares(points)
+    squares = squares_of(points)
     alike = (points.unsqueeze(0) == points.unsqueeze(1)).all(-1)
     assert bool((squares[alike] == 0).all())
     assert bool((squares[~alike] > 0).all())
 
 
 def test_squares_are_never_negative_and_alike_both_ways() -> None:
-    squares = pairwise_squares((normal(150, 3, seed=5) * 1e-4 + 100).float())
+    squares = squares_of((normal(150, 3, seed=5) * 1e-4 + 100).float())
     assert float(squares.min()) >= 0
     assert torch.equal(squares, squares.mT)
 
 
 def test_squares_below_what_rounding_leaves_are_zeros() -> None:
     """A Gram matrix takes them from ‖a‖² + ‖b‖² - 2 a·b, which says nothing of points so close together."""
-    points = torch.tensor([[1.0], [1.0 + 1e-5], [-1.0]], dtype=torch.float32)
-    squares = pairwise_squares(points)
+    points = torch.tensor([[1.0], [1.0 + 1e-5], [-1.0]], dtype=torch.float32).repeat(10, 1)
+    squares = squares_of(points)
     assert float(squares[0, 1]) == 0
-    torch.testing.assert_close(squares[0, 2], torch.tensor(4.0))
-    assert float(pairwise_squares(points.double())[0, 1]) > 0
+    assert_bits(squares[0, 2], 4.0, 1e-6)
+    assert float(squares_of(points.double())[0, 1]) > 0
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_squares_of_any_numbers_that_float32_has(scale: float) -> None:
+    """Their squares would be zero, or infinite."""
+    points = of_order_one(30, 5)
+    squares, unit = pairwise_squares((points.double() * scale).float().unsqueeze(-2))
+    assert unit.dtype == torch.float64
+    distances = squares.double().sqrt() * unit / scale
+    torch.testing.assert_close(distances, torch.cdist(points.double(), points.double()), rtol=1e-5, atol=1e-5)
+
+
+def test_one_sample_far_from_all_others_hides_none_of_their_distances() -> None:
+    points = normal(40, 5, dtype=torch.float32)
+    expected = squares_of(points)[1:, 1:]
+    for factor in (1e6, 1e20):
+        points[0] = factor
+        torch.testing.assert_close(squares_of(points)[1:, 1:], expected, rtol=1e-5, atol=0)
+
+
+def test_a_number_that_is_not_finite_is_no_distance() -> None:
+    """Of a bandwidth, which stays a number; the Gram matrix is NaN."""
+    for bad in (float("nan"), float("inf"), -float("inf")):
+        points = normal(40, 5)
+        points[3, 2] = bad
+        squares, unit = pairwise_squares(points.unsqueeze(-2))
+        assert not squares.any()
+        assert bool(unit.isfinite())
 
 
 # Medians of all pairs
@@ -134,7 +182,7 @@ def test_groups_have_as_many_pairs_as_is_said(n: int) -> None:
     channels = ALL_PAIRS // n**2 + 1
     with Compared() as compared:
         median_distances(normal(n, channels, 1))
-    pairs = max(compared.counts) // channels  # the other calls compare samples with their mean
+    pairs = sum(compared.counts) // channels
     assert SOME_PAIRS <= pairs < n * (n - 1) // 2
 
 
@@ -151,7 +199,7 @@ def test_saturated_maps_have_the_distances_between_their_values_not_those_of_the
     """Eight maps of ±1 with rounding about it: at n = 182 the median turns from all pairs to groups."""
     signs = torch.where(normal(n, 8, 1, seed=2) > 0, 1.0, -1.0).float()
     maps = signs * (1 - 2e-5 * normal(n, 8, 1, seed=3).abs().float())
-    torch.testing.assert_close(median_distances(maps), torch.full((8,), 2.0), rtol=1e-3, atol=0)
+    assert_bits(median_distances(maps), [2.0] * 8, 2e-3)
 
 
 def test_a_map_that_differs_for_a_single_sample_is_not_dead() -> None:
@@ -169,7 +217,7 @@ def test_every_sample_has_its_turn() -> None:
     for n in (513, 607):
         maps = torch.zeros(n, n, 1)
         maps[torch.arange(n), torch.arange(n)] = 5  # map i differs for sample i alone
-        torch.testing.assert_close(median_distances(maps), torch.full((n,), 5.0))
+        assert_bits(median_distances(maps), [5.0] * n, 1e-5)
 
 
 def test_the_median_between_groups_ignores_where_the_data_lie_and_follows_their_scale() -> None:
@@ -190,3 +238,34 @@ def test_the_median_between_groups_in_slices_of_maps() -> None:
     assert len(list(map_slices(maps))) == 4
     alone = torch.cat([median_distances(maps[:, [c]]) for c in range(7)])
     torch.testing.assert_close(median_distances(maps), alone)
+
+
+@pytest.mark.parametrize("n", [60, 600])
+@pytest.mark.parametrize("scale", SCALES)
+def test_medians_are_in_the_units_of_the_maps_whatever_these_are(n: int, scale: float) -> None:
+    """From all pairs and between groups; a power of two changes no digit."""
+    maps = of_order_one(n, 8, 4)
+    median = median_distances(maps)
+    assert median.dtype == torch.float64
+    torch.testing.assert_close(median_distances((maps.double() * scale).float()) / scale, median, rtol=1e-6, atol=0)
+    for power in (-100.0, 120.0):
+        assert torch.equal(median_distances(maps * 2**power), median * 2**power)
+
+
+@pytest.mark.parametrize("n", [60, 600])
+@pytest.mark.parametrize("factor", [1e6, 1e20])
+def test_one_sample_far_from_all_others_moves_no_median(n: int, factor: float) -> None:
+    maps = many_maps(n)
+    far = maps.clone()
+    far[int(seeded_order(n, maps.device)[0])] *= factor
+    torch.testing.assert_close(median_distances(far), median_distances(maps), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("n", [60, 600])
+def test_a_map_that_differs_for_a_single_sample_is_not_dead_whatever_its_scale(n: int) -> None:
+    for value in (1e-38, 1e-25, 1.0, 1e25, 1e38):
+        maps = torch.zeros(n, 8, 1)
+        maps[7, 3] = value
+        median = median_distances(maps)
+        assert float(median[3]) == float(maps[7, 3])
+        assert int((median > 0).sum()) == 1

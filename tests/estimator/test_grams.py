@@ -3,6 +3,7 @@
 import math
 import resource
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import oracle
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from properties import (
     assert_bits,
+    assert_finite_gradient,
+    assert_is_a_value,
     assert_is_gram,
     assert_leaves_random_state,
     assert_same_gram,
@@ -21,7 +24,10 @@ from properties import (
 from torch import Tensor
 
 from lightning_infoplane import (
+    Bandwidth,
+    Estimator,
     Fixed,
+    Linear,
     MedianDistance,
     NearestNeighbors,
     Silverman,
@@ -84,6 +90,93 @@ def test_float32_survives_a_mean_of_a_hundred_spreads(offset: float) -> None:
     expected = renyi_entropy(feature_map_gram(layer.double()))
     assert_bits(renyi_entropy(feature_map_gram(layer)), expected, 2e-4)
     assert_bits(renyi_entropy(gram(layer.flatten(1))), renyi_entropy(gram(layer.double().flatten(1))), 2e-4)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_float32_survives_a_mean_of_thousands_of_spreads(offset: float) -> None:
+    """But for the digits that the numbers themselves have lost."""
+    layer = (normal(256, 8, 5, seed=4) + offset).float()
+    for rule in (MedianDistance(), NearestNeighbors(), StandardizedSilverman(), Fixed(2.0)):
+        expected = renyi_entropy(feature_map_gram(layer.double(), rule))
+        assert_bits(renyi_entropy(feature_map_gram(layer, rule)), expected, 2e-4)
+
+
+@pytest.mark.parametrize("rule", [MedianDistance(), Silverman(), Fixed(2.0)], ids=repr)
+@pytest.mark.parametrize("factor", [1e6, 1e20, 1e38])
+def test_one_sample_far_from_all_others_leaves_their_kernel_alone(rule: Bandwidth, factor: float) -> None:
+    """It has no neighbour, not even where the square of its distance is beyond float32."""
+    layer = normal(200, 6, 4, dtype=torch.float32)
+    layer[5].clamp_(-3, 3)
+    sigma = rule(layer)
+    kernel = gaussian_gram(layer, sigma) * 200
+    layer[5] *= factor
+    far = gaussian_gram(layer, sigma) * 200
+    others = torch.arange(200) != 5
+    torch.testing.assert_close(far[others][:, others], kernel[others][:, others], rtol=0, atol=1e-5)
+    assert torch.equal(far[5], (~others).float())
+    assert torch.equal(far[:, 5], far[5])
+
+
+@pytest.mark.parametrize(
+    "rule", [Silverman(), Silverman(gamma=1e-3), Fixed(2.0), Fixed(1e-300), Fixed(1e300)], ids=repr
+)
+@pytest.mark.parametrize("scale", [1e-38, 1e-20, 1e20, 1e38])
+@pytest.mark.parametrize("offset", [0.0, 2.0])
+def test_bandwidths_in_the_wrong_units_give_kernels_all_the_same(rule: Bandwidth, scale: float, offset: float) -> None:
+    """Where all samples are alike to them or none are, and no number overflows."""
+    layer = ((normal(50, 3, 4).erf() + offset) * scale).float()
+    kernel = feature_map_gram(layer, rule) * 50
+    expected = feature_map_gram(layer.double(), rule) * 50
+    assert bool(kernel.isfinite().all())
+    if scale > 1 or rule != Fixed(1e-300):  # beyond float32 are one over such a bandwidth and such numbers times it
+        assert_same_gram(kernel / 50, expected / 50, 1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_gradients_flow_at_any_scale_and_beside_any_sample(scale: float) -> None:
+    """Those of entropy are one over the scale."""
+    samples = normal(20, 3, dtype=torch.float32)
+
+    def bits(values: Tensor) -> Tensor:
+        return renyi_entropy(gram(values), 2)
+
+    expected = assert_finite_gradient(bits, samples)
+    assert float(expected.abs().max()) > 1e-3
+    found = assert_finite_gradient(bits, samples * scale).double() * scale
+    torch.testing.assert_close(found, expected.double(), rtol=1e-3, atol=1e-6)
+    samples[4] *= 1e20
+    assert float(assert_finite_gradient(bits, samples)[:4].abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("build", [gram, feature_map_gram])
+def test_gradients_are_those_of_the_definition(build: Callable[..., Tensor]) -> None:
+    """Which knows no centre."""
+    samples = normal(12, 4).requires_grad_()
+    weight = normal(12, 12, seed=1)
+    sigma = Fixed(1.5)
+
+    def definition(values: Tensor) -> Tensor:
+        squares = (values.unsqueeze(0) - values.unsqueeze(1)).square().sum(-1)
+        return (-squares / (2 * 1.5**2)).exp() / 12
+
+    (found,) = torch.autograd.grad((build(samples, sigma) * weight).sum(), samples)
+    (expected,) = torch.autograd.grad((definition(samples) * weight).sum(), samples)
+    torch.testing.assert_close(found, expected)
+
+
+def test_gradients_flow_to_bandwidths() -> None:
+    samples = normal(10, 2, 3)
+    sigma = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda width: gaussian_gram(samples, width), (sigma,))
+
+
+@pytest.mark.parametrize("maps", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sigma", [torch.float32, torch.float64])
+def test_a_gram_matrix_has_the_precision_of_its_samples(maps: torch.dtype, sigma: torch.dtype) -> None:
+    layer = normal(30, 3, 2)
+    matrix = gaussian_gram(layer.to(maps), torch.full((3,), 2.0, dtype=sigma))
+    assert matrix.dtype == maps
+    assert_same_gram(matrix, feature_map_gram(layer, Fixed(2.0)), 1e-6)
 
 
 def test_distances_are_never_negative() -> None:
@@ -178,6 +271,92 @@ def test_without_spatial_axes_each_column_is_a_map_or_all_are_one_variable() -> 
     assert torch.equal(as_maps(layer), layer.unsqueeze(-1))
     assert_same_gram(gaussian_gram(as_variables(layer), MedianDistance()(as_variables(layer))), gram(layer))
     assert_same_gram(gaussian_gram(as_maps(layer), MedianDistance()(as_maps(layer))), feature_map_gram(layer))
+
+
+# The linear kernel
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("centre", [False, True])
+def test_the_linear_kernel_is_the_definition(centre: bool, dtype: torch.dtype) -> None:
+    samples = normal(30, 5) + 2
+    rows = samples - centre * samples.mean(0)
+    expected = normalize_trace(rows @ rows.mT)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for matrix in (gram(samples.to(dtype), Linear(centre)), feature_map_gram(samples.to(dtype), Linear(centre))):
+        assert matrix.dtype == dtype
+        assert_same_gram(matrix, expected, tolerance)
+    assert_is_gram(gram(samples, Linear(centre)))
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_the_linear_kernel_takes_all_maps_as_one_vector(centre: bool) -> None:
+    """In slices too, where they are large."""
+    for layer in (normal(20, 3, 4, 5), normal(20, 7, 20_000)):
+        assert_same_gram(feature_map_gram(layer, Linear(centre)), gram(layer.flatten(1), Linear(centre)), 1e-12)
+
+
+def test_the_linear_kernel_has_the_spectrum_of_the_singular_values() -> None:
+    samples = normal(20, 6)
+    expected = torch.linalg.svdvals(samples).square()
+    eigenvalues = torch.linalg.eigvalsh(gram(samples, Linear())).flip(0)
+    assert_bits(eigenvalues[:6], expected / expected.sum())
+    assert_bits(eigenvalues[6:], torch.zeros(14))
+
+
+@pytest.mark.parametrize("alpha", [1, 1.01, 2])
+def test_orthonormal_samples_have_the_bits_of_their_number(alpha: float) -> None:
+    rows = torch.linalg.qr(normal(20, 20)).Q[:8]
+    assert_bits(renyi_entropy(gram(rows, Linear()), alpha), 3.0)
+    assert_bits(renyi_entropy(gram(rows, Linear(centre=True)), alpha), math.log2(7))  # one direction is the mean's
+
+
+@pytest.mark.parametrize(
+    ("samples", "rule"),
+    [
+        (torch.zeros(5, 3), Linear()),
+        (torch.zeros(5, 3), Linear(centre=True)),
+        (torch.full((5, 3), 0.1), Linear()),
+        (torch.full((5, 3), 0.1), Linear(centre=True)),
+        (torch.zeros(5, 0), Linear()),
+        (torch.full((5, 3), 1e-40), Linear(centre=True)),
+    ],
+)
+def test_constant_samples_have_no_entropy_under_the_linear_kernel(samples: Tensor, rule: Linear) -> None:
+    assert_same_gram(gram(samples, rule), torch.full((5, 5), 0.2), 1e-6)
+    assert_bits(renyi_entropy(gram(samples, rule)), 0.0, 1e-5)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+@pytest.mark.parametrize("scale", [1e-38, 1e-30, 1e-20, 1e20, 1e30, 1e38])
+def test_the_linear_kernel_knows_no_scale(centre: bool, scale: float) -> None:
+    samples = (normal(40, 5).erf() + 1).float()
+    scaled = (samples.double() * scale).float()
+    assert_same_gram(gram(scaled, Linear(centre)), gram(samples, Linear(centre)), 1e-4)
+
+
+def test_the_linear_kernel_of_batches_of_integers_and_of_gradients() -> None:
+    batch = normal(2, 10, 4)
+    assert_same_gram(gram(batch, Linear())[1], gram(batch[1], Linear()))
+    whole = torch.arange(12).reshape(6, 2)
+    assert_same_gram(gram(whole, Linear()), gram(whole.double(), Linear()), 1e-6)
+    for centre in (False, True):
+        samples = normal(6, 3).requires_grad_()
+        assert torch.autograd.gradcheck(partial(gram, bandwidth=Linear(centre)), (samples,))
+        assert_finite_gradient(partial(gram, bandwidth=Linear(centre)), torch.zeros(4, 2))
+
+
+def test_the_linear_kernel_is_a_choice_but_no_bandwidth() -> None:
+    assert_is_a_value(Linear())
+    assert not isinstance(Linear(), Bandwidth)
+    with pytest.raises(TypeError, match="bandwidth"):
+        Estimator(bandwidth=Linear())  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"got Linear\(\).*no product of those of its maps\. Use MedianDistance\(\), or"
+    ):
+        map_grams(normal(5, 2), Linear())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"at least 2 samples and one map, got 1 samples"):
+        gram(torch.zeros(1, 5), Linear())
 
 
 # Invariances
@@ -334,11 +513,18 @@ def test_bad_input(call: Callable[[], Tensor], message: str) -> None:
         call()
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_bad_numbers_are_found_before_they_become_bits(bad: float) -> None:
-    samples = normal(10, 3)
-    samples[2, 1] = bad
-    for matrix in (gram(samples), gram(samples, Fixed(1.0)), feature_map_gram(samples)):
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("sample", range(0, 30, 7))
+def test_bad_numbers_are_found_before_they_become_bits(bad: float, dtype: torch.dtype, sample: int) -> None:
+    """Wherever they stand, in a dead map too, and whatever the kernel."""
+    samples = normal(30, 3).to(dtype)
+    samples[:, 1] = 0
+    samples[sample, 1] = bad
+    rules = [MedianDistance(), NearestNeighbors(), StandardizedSilverman(), Fixed(1.0), Linear(), Linear(centre=True)]
+    matrices = [build(samples, rule) for rule in rules for build in (gram, feature_map_gram)]
+    matrices.append(gaussian_gram(samples.unsqueeze(-1), torch.tensor([1.0, 0.0, 1.0])))
+    for matrix in matrices:
         with pytest.raises(
             ValueError, match=r"gram: contains NaN or infinite values\. Check the samples with torch\.isfin"
         ):

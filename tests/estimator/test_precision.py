@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import permutations
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ from lightning_infoplane import (
     Fixed,
     Lanczos,
     Leading,
-    MedianDistance,
     class_gram,
     feature_map_gram,
     gram,
@@ -22,13 +22,19 @@ from lightning_infoplane import (
     renyi_entropy,
 )
 from lightning_infoplane.estimator.precision import (
+    few,
     for_spectra,
     full_float32,
+    inner_products,
+    largest,
     map_slices,
+    middle,
+    normal_scale,
     seeded_order,
     seeded_part,
     spectrum_float,
     symmetric_product,
+    typical_sample,
     upcast,
     widest_float,
 )
@@ -154,7 +160,7 @@ def test_every_real_dtype_is_computed_in_float32(dtype: torch.dtype) -> None:
 def test_half_precision_activations_of_any_rule(dtype: torch.dtype) -> None:
     layer = (normal(40, 3, 4, 4) + 10).to(dtype)
     assert_same_gram(feature_map_gram(layer), feature_map_gram(layer.double()), 1e-4)
-    assert MedianDistance()(layer.flatten(2)).dtype == torch.float32
+    assert feature_map_gram(layer).dtype == torch.float32
 
 
 @pytest.mark.parametrize("n", [2, 3, 127, 128, 129, 200])
@@ -163,6 +169,104 @@ def test_a_symmetric_product_is_the_product(n: int) -> None:
     product = symmetric_product(rows)
     torch.testing.assert_close(product, rows @ rows.mT, atol=1e-13, rtol=1e-13)
     torch.testing.assert_close(symmetric_product(rows.clone().requires_grad_()).detach(), product)
+
+
+# Inner products of maps, each with its weight
+
+
+@pytest.mark.parametrize("shape", [(20, 3, 4), (20, 7, 20_000), (2, 6, 3, 4)], ids=["one slice", "four", "a batch"])
+def test_inner_products_are_those_of_the_weighted_maps(shape: tuple[int, ...]) -> None:
+    maps = normal(*shape)
+    weight = normal(*shape[:-3], shape[-2], seed=1).abs()
+    rows = (maps * weight[..., None, :, None]).flatten(-2)
+    torch.testing.assert_close(inner_products(maps, weight, centred=False), rows @ rows.mT)
+    found = inner_products(maps, weight)
+    diagonal = found.diagonal(dim1=-2, dim2=-1)
+    squares = diagonal.unsqueeze(-1) + diagonal.unsqueeze(-2) - 2 * found
+    torch.testing.assert_close(squares, torch.cdist(rows, rows).square(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("weight", [0.0, 1.0, 1e300])
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_number_that_is_not_finite_spoils_all_inner_products(bad: float, weight: float, centred: bool) -> None:
+    """One at a place that nothing else is made of; and in one network of two, only those of that one."""
+    for sample in range(12):
+        maps = normal(2, 12, 2, 3, dtype=torch.float32)
+        maps[1, sample, 0, 2] = bad
+        products = inner_products(maps, torch.full((2, 2), weight, dtype=torch.float64), centred)
+        assert bool(products[1].isnan().all())
+        assert bool(products[0].isfinite().all())
+
+
+@pytest.mark.parametrize("weight", [1e-40, 1.0, 1e30, 1e300])
+@pytest.mark.parametrize("offset", [0.0, 1e30, 3e38])
+def test_finite_numbers_have_finite_inner_products(offset: float, weight: float) -> None:
+    """Far apart, near the largest there is, or of a weight that float32 has not."""
+    maps = normal(20, 2, 30, dtype=torch.float32) + offset
+    maps[3] = -3e38
+    for centred in (False, True):
+        products = inner_products(maps, torch.full((2,), weight, dtype=torch.float64), centred)
+        assert bool(products.isfinite().all())
+
+
+def test_the_typical_sample_is_among_them_and_no_outlier_moves_it_far() -> None:
+    rows = normal(100, 50, dtype=torch.float32)
+    with assert_leaves_random_state():
+        centre = typical_sample(rows)
+    assert centre.shape == (1, 50)
+    assert bool((rows == centre).any(0).all())
+    assert float(centre.square().mean()) < 0.4  # of a single sample it is one
+    for sample in range(100):
+        far = rows.clone()
+        far[sample] = 1e38
+        moved = typical_sample(far)
+        assert float(moved.abs().max()) <= float(rows.abs().max())
+        assert bool((rows == moved).any(0).all())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9, 20])
+def test_the_typical_sample_of_few_and_of_those_that_are_alike(n: int) -> None:
+    assert torch.equal(typical_sample(torch.full((2, n, 3), 0.1)), torch.full((2, 1, 3), 0.1))
+    rows = torch.arange(float(n)).unsqueeze(-1)
+    assert 0 <= float(typical_sample(rows)) < n
+    rows[n // 2] = torch.nan
+    assert n > 9 or few(n) < n or bool(typical_sample(rows).isnan())
+
+
+def test_the_middle_of_three_is_their_median_in_any_order() -> None:
+    for order in permutations([torch.tensor([1.0, 5.0]), torch.tensor([2.0, 2.0]), torch.tensor([9.0, 3.0])]):
+        assert torch.equal(middle(list(order)), torch.tensor([2.0, 3.0]))
+    nine = list(normal(9, 40).unbind())
+    ranks = (torch.stack(nine) < middle(nine)).sum(0)
+    assert 3 <= int(ranks.min()) <= int(ranks.max()) <= 5  # three are smaller and three larger at least
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool])
+def test_the_largest_number_of_any_dtype(dtype: torch.dtype) -> None:
+    values = (normal(4, 5, 6) * 3).to(dtype)
+    assert_bits(largest(values, (-3, -1)), values.double().abs().amax((0, 2)), 0)
+    assert_bits(largest(values, (0, 1, 2)), values.double().abs().max(), 0)
+    assert largest(values, (-1,)).dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_the_largest_of_nothing_and_of_what_is_no_number() -> None:
+    assert torch.equal(largest(torch.zeros(3, 0, 2), (-1, -2)), torch.zeros(3))
+    strange = torch.tensor([[1.0, -float("inf")], [float("nan"), 2.0], [float("inf"), float("nan")]])
+    expected = torch.tensor([float("inf"), float("nan"), float("nan")])
+    torch.testing.assert_close(largest(strange, (-1,)), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scales_are_powers_of_two_that_leave_room_for_squares(dtype: torch.dtype) -> None:
+    most = torch.cat([2.0 ** torch.arange(-126.0, 128), torch.tensor([0.0, 1e-42, 1.0, 3.0, 1e-38, 3e38])]).to(dtype)
+    scale = normal_scale(most)
+    assert scale.dtype == dtype
+    assert torch.equal(scale.frexp().mantissa, torch.full_like(scale, 0.5))
+    assert float((most * scale).max()) < 2**41
+    normal_ones = most * torch.finfo(dtype).max > 2**40  # of smaller ones the scale is the largest there is
+    assert float((most * scale)[(most > 1e-25) & normal_ones].min()) >= 2**40
+    assert bool(normal_scale(torch.tensor([float("inf"), float("nan")], dtype=dtype)).isfinite().all())
 
 
 def test_floats_stay_what_they_are() -> None:
