@@ -77,8 +77,8 @@ def main() -> None:
     x, y = data()
     probe = Probe(x[-256:], y[-256:])
     lines = [
-        "| network | rule | H(T)/log2 n, untrained | H(T)/log2 n, trained | I(X;T) (shuffled) | I(T;Y) (shuffled) |",
-        "|---|---|---|---|---|---|",
+        "| network | rule | H(T)/log2 n, untrained | H(T)/log2 n, trained | I(X;T) (shuffled) | AMI(X;T) | AMI(T;Y) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, model in (("LeNet, tanh", lenet()), ("VGG, batch norm", vgg())):
         monitors = [Monitor(model, probe, "conv", Estimator(bandwidth=rule)) for rule in RULES]
@@ -101,11 +101,12 @@ def cells_of(history: History) -> str:
     shares = [
         " → ".join(f"{value[epoch, end, 'H_T'] / value[0, '', 'log2_n']:.2f}" for end in ends) for epoch in (0, 10)
     ]
-    told = [
-        " → ".join(f"{value[10, end, name]:.2f} ({value[10, end, f'{name}_chance']:.2f})" for end in ends)
-        for name in ("I_XT", "I_TY")
+    bits = " → ".join(f"{value[10, end, 'I_XT']:.2f} ({value[10, end, 'I_XT_chance']:.2f})" for end in ends)
+    adjusted = [
+        " → ".join(f"{value[10, end, name]:.2f}" if (10, end, name) in value else "-" for end in ends)
+        for name in ("AMI_XT", "AMI_TY")
     ]
-    return " | ".join([*shares, *told])
+    return " | ".join([*shares, bits, *adjusted])
 
 
 if __name__ == "__main__":

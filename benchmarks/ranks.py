@@ -10,6 +10,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,33 +18,41 @@ from common import write
 from torch.multiprocessing.spawn import spawn
 
 from lightning_infoplane import Estimator, gram
-from lightning_infoplane.measurement.entropies import Grams, entropies
-from lightning_infoplane.measurement.formulas import TX, TY, T
+from lightning_infoplane.measurement.columns import leaves_of
+from lightning_infoplane.measurement.division import divide
+from lightning_infoplane.measurement.entropies import Sides, numbers
+from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.ranks import Ranks, all_ranks
 
 LAYERS, SAMPLES, ROUNDS = 13, 512, 7
-# With one shuffle, as by default.
-TERMS = (T, TX, TY, TX.shuffled(0), TY.shuffled(0))
 
 
-def moment() -> Grams:
-    """Gram matrices as a network would give them."""
+def moment() -> Callable[[Ranks], object]:
+    """The numbers of Gram matrices as a network would give them, with all that is measured by default."""
     torch.manual_seed(0)
     layers = {f"conv{i}": gram(torch.randn(SAMPLES, 32)) for i in range(LAYERS)}
-    return Grams(gram(torch.randn(SAMPLES, 32)), torch.arange(SAMPLES) % 10, None, layers)
+    labels = torch.arange(SAMPLES) % 10
+    sides = Sides(gram(torch.randn(SAMPLES, 32)), labels)
+    whole, parts = divide(SAMPLES, labels, Estimator())
+    views = [whole, *parts]
+    leaves = [
+        [leaf for leaf in leaves_of(Subject.ACTIVATIONS, ["X", "Y"], 2, tests=view is whole) if leaf.first == "T"]
+        for view in views
+    ]
+    return lambda ranks: numbers(sides, layers, leaves, views, Estimator(), ranks)
 
 
 def work(rank: int, folder: str) -> None:
     """One process: alone while the other waits, then both together."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    grams, times = moment(), {"one": [], "two": []}  # type: tuple[Grams, dict[str, list[float]]]
+    measure, times = moment(), {"one": [], "two": []}  # type: tuple[Callable[[Ranks], object], dict[str, list[float]]]
     for _ in range(ROUNDS + 1):
         for name, ranks in (("one", Ranks()), ("two", all_ranks())):
             torch.distributed.barrier()
             began = time.perf_counter()
             if name == "two" or rank == 0:
-                entropies(grams, TERMS, Estimator(), ranks)
+                measure(ranks)
             times[name].append(time.perf_counter() - began)
     if rank == 0:
         medians = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first one warms up

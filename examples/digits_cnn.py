@@ -88,17 +88,20 @@ def main() -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_plane(callback.history, left)
-    plot_curves(callback.history, "I_TY", right)
+    plot_curves(callback.history, "AMI_TY", right)
     figure.savefig(folder / "plane.png", dpi=120)
     value = {(row.epoch, row.place, row.quantity): row.value for row in callback.history}
-    print(f"\n{'bits':8}{'I(X;T)':>16}{'shuffled pairs':>18}{'I(T;Y)':>16}")
-    print(f"{'layer':8}{'first   last':>16}{'first   last':>18}{'first   last':>16}")
+    print("\nadjusted information, 0: chance, 1: a copy, ± one standard error, before training → at the end")
+    print(f"{'layer':8}{'with the input':>34}{'with the label':>34}")
     for layer in ("conv1", "conv2", "conv3"):
         cells = [
-            f"{value[0, layer, quantity]:.2f} → {value[options.epochs, layer, quantity]:.2f}"
-            for quantity in ("I_XT", "I_XT_chance", "I_TY")
+            " → ".join(
+                f"{value[epoch, layer, key]:.3f} ± {value[epoch, layer, f'{key}_stderr']:.3f}"
+                for epoch in (0, options.epochs)
+            )
+            for key in ("AMI_XT", "AMI_TY")
         ]
-        print(f"{layer:8}{cells[0]:>16}{cells[1]:>18}{cells[2]:>16}")
+        print(f"{layer:8}{cells[0]:>34}{cells[1]:>34}")
     print(f"\nEvent files, infoplane.csv and plane.png are in {folder}. To see the curves, type\n")
     print(f"    tensorboard --logdir {options.root}\n")
 

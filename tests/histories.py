@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from lightning_infoplane import Row
+from lightning_infoplane.measurement.evidence import Change, changes
 from lightning_infoplane.measurement.rows import Pair, Place
+
+Table = dict[tuple[Place, str], float]
 
 NAMES = {
     "two": ["conv1", "conv2"],
@@ -28,12 +31,16 @@ def history(
     errors: bool = True,
     redundancy: bool = True,
     stderr: bool = True,
+    adjusted: bool = True,
 ) -> list[Row]:
-    """A run of any network; its first layer is saturated in the first half."""
+    """A run of any network; its first layer is saturated in the first half.
+
+    Without ``adjusted`` it is one of before there was any: bits, with their chance levels, and nothing else.
+    """
     rows: list[Row] = []
     for epoch in epochs:
         time = epoch / max(1, *epochs)
-        table: dict[tuple[Place, str], float] = {("", "H_X"): 4.2, ("", "log2_n"): 9.0}
+        table: Table = {("", "H_X"): 4.2, ("", "log2_n"): 9.0}
         if targets:
             table["", "H_Y"] = 3.32
         for position, layer in enumerate(layers):
@@ -49,16 +56,69 @@ def history(
                 table[layer, "non_redundant"], table[layer, "non_redundant_stderr"] = 0.3 + depth, 0.04
             if errors and layer != layers[-1]:
                 table[layer, "I_error"] = 2 + depth + 0.2 * time
+            if adjusted:
+                table |= _adjusted(layer, depth, time, wave, targets, errors and layer != layers[-1])
         for a, b in pairwise(layers):
             table[Pair(a, b), "DPI_XT"] = table[a, "I_XT"] - table[b, "I_XT"]
-            if stderr:
-                table[Pair(a, b), "DPI_XT_stderr"] = 0.03
             if targets:
                 table[Pair(a, b), "DPI_TY"] = table[a, "I_TY"] - table[b, "I_TY"]
             if errors and b != layers[-1]:
                 table[Pair(b, a), "DPI_error"] = table[b, "I_error"] - table[a, "I_error"]
+        if adjusted:
+            table |= _adjusted_gaps(table)
+        if stderr:
+            table |= _standard_errors(table, adjusted)
         rows += [Row(epoch, 17 * epoch, probe, place, quantity, value) for (place, quantity), value in table.items()]
     return rows
+
+
+def _adjusted(layer: str, depth: float, time: float, wave: float, targets: bool, errors: bool) -> Table:
+    """Numbers from 0, chance, to 1, a copy, and what comes with them."""
+    table: Table = {(layer, "AMI_XT"): 0.88 - 0.5 * depth * (0.2 + time) + 0.7 * wave, (layer, "AMI_XT_p"): 1e-9}
+    table |= {(layer, "CKA_XT"): 0.95 - 0.4 * depth, (layer, "E_TT"): 1.5, (layer, "effective_rank"): 9.0}
+    if targets:
+        table |= {(layer, "AMI_TY"): 0.1 + 0.7 * depth * time + 0.3 * (wave + 0.1), (layer, "AMI_TY_p"): 1e-6}
+        table[layer, "CKA_TY"] = 0.1 + 0.8 * depth
+    if errors:
+        table |= {(layer, "AMI_error"): 0.2 + 0.6 * depth + 0.1 * time, (layer, "AMI_error_p"): 1e-9}
+        table[layer, "E_error"] = 1.2
+    return table
+
+
+def _adjusted_gaps(table: Table) -> Table:
+    """Between the pairs of the same gaps in bits."""
+    bases = {"DPI_XT": "AMI_XT", "DPI_TY": "AMI_TY", "DPI_error": "AMI_error"}
+    return {
+        (pair, f"DPI_{bases[key]}"): table[pair.first, bases[key]] - table[pair.second, bases[key]]
+        for pair, key in table
+        if isinstance(pair, Pair) and key in bases
+    }
+
+
+def _standard_errors(table: Table, adjusted: bool) -> Table:
+    """Of what is from 0 to 1 a hundredth, of bits more; and what follows from them."""
+    sizes = {"DPI_XT": 0.03, "DPI_TY": 0.03}
+    if adjusted:
+        of_bits = ("I_XT", "I_TY", "H_T", "I_error", "DPI_error", "effective_rank")
+        of_one = ("AMI_XT", "AMI_TY", "AMI_error", "CKA_XT", "CKA_TY")
+        sizes |= dict.fromkeys(of_bits, 0.04) | dict.fromkeys(of_one, 0.012)
+        sizes |= dict.fromkeys(("DPI_AMI_XT", "DPI_AMI_TY", "DPI_AMI_error"), 0.014)
+    more: Table = {(place, f"{key}_stderr"): sizes[key] for place, key in table if key in sizes}
+    if adjusted:
+        gaps = {(place, key): gap for (place, key), gap in table.items() if isinstance(place, Pair)}
+        more |= {(place, f"{key}_p"): _tail(abs(gap) / sizes[key]) for (place, key), gap in gaps.items()}
+        for key, name in (("DPI_AMI_XT", "DPI"), ("DPI_AMI_error", "DPI_error")):
+            pairs = [place for place, quantity in gaps if quantity == key]
+            if pairs:
+                found = changes([gaps[pair, key] for pair in pairs], [more[pair, f"{key}_p"] for pair in pairs])
+                more["", f"{name}_increases"] = float(found.count(Change.INCREASE))
+                more["", f"{name}_decreases"] = float(found.count(Change.DECREASE))
+    return more
+
+
+def _tail(deviations: float) -> float:
+    """How likely a normal variable is further on one side."""
+    return math.erfc(deviations / math.sqrt(2)) / 2
 
 
 def texts(figure: Figure) -> Iterator[Text]:

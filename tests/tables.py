@@ -40,12 +40,15 @@ def readme_table() -> str:
         meaning = f"**{name}**. {quantity.meaning}{asked}"
         lines.append(f"| `{key(quantity)}` | {meaning} | {quantity.unit or '-'} | {quantity.logged.value} |")
     mixed = listed(quantity for quantity in QUANTITIES if quantity.shuffled)
+    tested = listed(quantity for quantity in QUANTITIES if quantity.independence is not None)
+    gaps = listed(quantity for quantity in QUANTITIES if quantity.is_tested and quantity.independence is None)
     with_error = listed(quantity for quantity in QUANTITIES if quantity.stderr)
     lines += [
         f"| `…_chance/…` | **shuffled**. Of {mixed}: the mean after shuffling the samples. | the same | all |",
-        "| `…_p/…` | **p**. Of the same: permutation p-values, with `shuffles=20` or more. | - | all |",
-        f"| `…_stderr/…` | **standard error**. Of {with_error}: over the probe with `standard_errors=Jackknife(8)`, of "
-        "a solver that is not exact, of sampled pairs of maps. | the same | all |",
+        f"| `…_p/…` | **p**. Of {tested}: how likely so large a value is by chance alone, from the moments of the "
+        f"permutation distribution. Of {gaps}: Student's, on the side of zero where the gap is. | - | all |",
+        f"| `…_stderr/…` | **standard error**. Of {with_error}: over the probe, by blocks or by `Jackknife()`, of a "
+        "solver that is not exact, of sampled pairs of maps. | the same | all |",
     ]
     return "\n".join(lines)
 

@@ -102,7 +102,7 @@ def tensorboard(run: Path) -> Iterator[str]:
     )
     address = f"http://127.0.0.1:{port}/"
     try:
-        wait_for(lambda: "I_XT/conv3" in answer(f"{address}data/plugin/scalars/tags"), "TensorBoard to read the run")
+        wait_for(lambda: "AMI_XT/conv3" in answer(f"{address}data/plugin/scalars/tags"), "TensorBoard to read the run")
         yield address
     finally:
         server.terminate()
@@ -174,8 +174,8 @@ def wait_for_pictures(browser: webdriver.Chrome, count: int) -> None:
 
 
 def test_scalars_are_in_tensorboard(browser: webdriver.Chrome, tensorboard: str, keep: Callable[[str], None]) -> None:
-    open_page(browser, f"{tensorboard}?tagFilter=%5EI_(XT%7CTY)%2F#timeseries")
-    wait_for_words(browser, *(f"{key}/{layer}" for key in ("I_XT", "I_TY") for layer in LAYERS))
+    open_page(browser, f"{tensorboard}?tagFilter=%5EAMI_(XT%7CTY)%2F#timeseries")
+    wait_for_words(browser, *(f"{key}/{layer}" for key in ("AMI_XT", "AMI_TY") for layer in LAYERS))
     time.sleep(1)  # the lines are drawn on a canvas
     keep("tensorboard_scalars")
 
@@ -183,8 +183,8 @@ def test_scalars_are_in_tensorboard(browser: webdriver.Chrome, tensorboard: str,
 def test_each_layer_has_a_colour_of_its_own_in_its_sub_run(
     browser: webdriver.Chrome, tensorboard: str, keep: Callable[[str], None]
 ) -> None:
-    open_page(browser, f"{tensorboard}?tagFilter=%5EI_(XT%7CTY)%24#timeseries")
-    wait_for_words(browser, "version_0/conv1", "version_0/conv3", "I_XT", "I_TY")
+    open_page(browser, f"{tensorboard}?tagFilter=%5EAMI_(XT%7CTY)%24#timeseries")
+    wait_for_words(browser, "version_0/conv1", "version_0/conv3", "AMI_XT", "AMI_TY")
     time.sleep(1)
     keep("tensorboard_subruns")
 
@@ -203,8 +203,8 @@ def test_all_layers_share_a_chart_in_the_layout(
     wait_for_words(
         browser,
         "information plane",
-        "information about the input, I(X;T) (bits)",
-        "information about the target, I(T;Y) (bits)",
+        "adjusted information about the input, AMI(X;T)",
+        "adjusted information about the target, AMI(T;Y)",
     )
     time.sleep(1)
     keep("tensorboard_custom_scalars")
@@ -212,7 +212,9 @@ def test_all_layers_share_a_chart_in_the_layout(
 
 def test_the_card_is_in_tensorboard(browser: webdriver.Chrome, tensorboard: str, keep: Callable[[str], None]) -> None:
     open_page(browser, f"{tensorboard}#text")
-    wait_for_words(browser, "infoplane/card", "what a layer keeps of the input", "MedianDistance", "verdict", "conv3")
+    wait_for_words(
+        browser, "infoplane/card", "what a layer shares with the input", "MedianDistance", "verdict", "conv3"
+    )
     keep("tensorboard_text")
 
 

@@ -33,8 +33,11 @@ from lightning_infoplane import (
 from lightning_infoplane.estimator.grams import hadamard
 from lightning_infoplane.estimator.precision import spectrum_float
 from lightning_infoplane.estimator.solvers import Estimate, class_block_spectrum
-from lightning_infoplane.measurement.entropies import Grams, entropies
-from lightning_infoplane.measurement.formulas import TX, TY, T, X, Y
+from lightning_infoplane.measurement.columns import leaves_of
+from lightning_infoplane.measurement.division import divide
+from lightning_infoplane.measurement.entropies import Sides, numbers
+from lightning_infoplane.measurement.formulas import X, Y
+from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.network.undisturbed import undisturbed
 
@@ -87,13 +90,19 @@ def test_gram_matrices_become_entropies_unseen(solver: Solver, alpha: float) -> 
 @pytest.mark.parametrize("alpha", [1.01, 2])
 @pytest.mark.parametrize("labels", [LABELS, None], ids=["classes", "continuous targets"])
 @pytest.mark.parametrize("solver", SOLVERS, ids=by_name)
-def test_all_entropies_of_a_moment_are_looked_at_once_when_they_are_known(
+def test_all_numbers_of_a_moment_are_looked_at_once_when_they_are_known(
     solver: Solver, labels: Tensor | None, alpha: float
 ) -> None:
-    """Shuffles too. The exchange between processes comes right before that look: what it is given has no numbers."""
+    """Shuffles, p-values and parts of the probe too, with bandwidths of their own.
+
+    The exchange between processes comes right before that look: what it is given has no numbers.
+    """
     square = somewhere(N, N)
     layers = {f"layer{k}": somewhere(N, N) for k in range(3)}
-    grams = Grams(square, labels, square if labels is None else None, layers)
+    sides = Sides(square, labels, square if labels is None else None, input_width=somewhere())
+    how = Estimator(alpha, solver=solver)
+    division = divide(N, LABELS, how)
+    assert len(division.parts) == 8
     given: list[Tensor] = []
     done: list[int] = []
 
@@ -101,14 +110,27 @@ def test_all_entropies_of_a_moment_are_looked_at_once_when_they_are_known(
         given.append(numbers)
         return torch.zeros(numbers.shape, dtype=numbers.dtype)
 
-    terms = [T, TX, TY, TX.shuffled(0), TY.shuffled(1)]
+    leaves, of_parts = (
+        [leaf for leaf in leaves_of(Subject.ACTIVATIONS, ["X", "Y"], 2, tests) if leaf.first == "T"]
+        for tests in (True, False)
+    )
+    assert len(leaves) > len(of_parts) > 10
     own = {term: Estimate(torch.tensor(1.0), torch.tensor(0.0)) for term in (X, Y)}  # known from the time before
-    how = Estimator(alpha, solver=solver)
-    found = entropies(grams, terms, how, Ranks(total=exchange), done.append, own=lambda: own)
+    whole, *parts = numbers(
+        sides,
+        layers,
+        [leaves, *(of_parts for _ in division.parts)],
+        [division.whole, *division.parts],
+        how,
+        Ranks(total=exchange),
+        done.append,
+        own=lambda: [own] * 9,
+    )
     assert sum(done) == len(layers)  # every layer got there: a failure would have ended the loop
     assert [numbers.device.type for numbers in given] == ["meta"]
-    assert set(found) == {*terms, X, Y}
-    assert all(found[term].bits.shape == found[term].stderr.shape == (3,) for term in terms)
+    assert set(whole) == {*leaves, X, Y}
+    assert [set(part) for part in parts] == [{*of_parts, X, Y}] * 8
+    assert all(number.shape == (3,) for part in (whole, *parts) for leaf in of_parts for number in part[leaf])
 
 
 def test_uneven_classes_become_spectra_unseen() -> None:

@@ -73,6 +73,16 @@ def test_a_film(tmp_path: Path) -> None:
     assert (tmp_path / "plane.gif").read_bytes().startswith(b"GIF8")
 
 
+def test_a_run_from_before_there_was_adjusted_information(tmp_path: Path) -> None:
+    """Its bits are drawn, told and filmed."""
+    write(tmp_path / "old", rows=history(LAYERS, epochs=range(2), errors=False, adjusted=False))
+    assert main(["report", str(tmp_path / "old")]) == 0
+    assert "Information plane in bits" in (tmp_path / "old" / "infoplane-report.html").read_text(encoding="utf-8")
+    assert main(["report", str(tmp_path / "old"), "--format", "png"]) == 0
+    assert main(["animate", str(tmp_path / "old")]) == 0
+    assert (tmp_path / "old" / "infoplane.gif").read_bytes().startswith(b"GIF8")
+
+
 def test_two_runs_side_by_side(tmp_path: Path) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b")
@@ -81,32 +91,46 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert out.read_bytes().startswith(b"%PDF")
 
 
-def test_checkpoints_are_measured_and_the_table_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = fit(tmp_path, callback(), logger=CSVLogger(tmp_path), max_epochs=2)
+def checkpoints_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments that measure two checkpoints of a run on 64 samples."""
+    done = fit(folder, callback(), logger=CSVLogger(folder), max_epochs=2)
     for epoch in (1, 2):
-        done.save_checkpoint(tmp_path / f"{epoch}.ckpt")
-    (tmp_path / "mine_of_the_test.py").write_text(
-        "from networks import TinyCNN, images\ndef probe():\n    return images(24).tensors\n"
+        done.save_checkpoint(folder / f"{epoch}.ckpt")
+    (folder / "mine_of_the_test.py").write_text(
+        "from networks import TinyCNN, images\ndef probe():\n    return images(64).tensors\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    checkpoints = [str(tmp_path / "1.ckpt"), str(tmp_path / "2.ckpt")]
-    out = tmp_path / "measured" / "infoplane.csv"
-    arguments = [
-        "--model",
-        "mine_of_the_test:TinyCNN",
-        "--data",
-        "mine_of_the_test:probe",
-        "--layers",
-        "conv1",
-        "conv2",
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "mine_of_the_test", raising=False)
+    return [
+        *("--model", "mine_of_the_test:TinyCNN", "--data", "mine_of_the_test:probe", "--layers", "conv1", "conv2"),
+        *("--checkpoints", str(folder / "1.ckpt"), str(folder / "2.ckpt")),
     ]
-    assert main(["measure", *arguments, "--checkpoints", *checkpoints, "--out", str(out), "--shuffles", "0"]) == 0
+
+
+def test_checkpoints_are_measured_and_the_table_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = checkpoints_of_a_run(tmp_path, monkeypatch)
+    out = tmp_path / "measured" / "infoplane.csv"
+    assert main(["measure", *arguments, "--out", str(out), "--shuffles", "0"]) == 0
     rows = read_run(out.parent).rows
     assert {row.place for row in rows if row.quantity == "I_XT"} == {"conv1", "conv2"}
     assert not any(row.quantity.endswith("_chance") for row in rows)
-    assert rows.facts.n == {"": 24}
+    assert rows.facts.n == {"": 64}
     assert rows.facts.estimator == as_data(Estimator(shuffles=0))
     assert sys.path[0] != ""
+
+
+def test_unasked_checkpoints_are_measured_as_the_callback_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the estimator's own defaults: adjusted information, and its errors."""
+    out = tmp_path / "measured" / "infoplane.csv"
+    assert main(["measure", *checkpoints_of_a_run(tmp_path, monkeypatch), "--out", str(out)]) == 0
+    rows = read_run(out.parent).rows
+    assert rows.facts.estimator == as_data(Estimator())
+    for key in ("AMI_XT", "AMI_TY", "AMI_XT_stderr", "AMI_TY_p"):
+        assert {row.place for row in rows if row.quantity == key} == {"conv1", "conv2"}
+    assert main(["report", str(out.parent)]) == 0
+    assert "From layer to layer, AMI(X;T) " in (out.parent / "infoplane-report.html").read_text(encoding="utf-8")
 
 
 # ----------------------------------------------------------------------------------------------- TensorBoard's files
@@ -202,6 +226,8 @@ def test_no_such_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_film_of_a_run_without_targets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, rows=history(LAYERS, targets=False))
+    assert "no AMI_TY, so there is no plane" in refused(capsys, "animate", tmp_path)
+    write(tmp_path, rows=history(LAYERS, targets=False, adjusted=False))
     assert "no I_TY, so there is no plane" in refused(capsys, "animate", tmp_path)
 
 

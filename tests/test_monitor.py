@@ -59,7 +59,7 @@ def train(model: TinyCNN) -> None:
             parameter.grad = None
 
 
-def places(rows: list[Row], quantity: str = "I_XT") -> list[object]:
+def places(rows: list[Row], quantity: str = "AMI_XT") -> list[object]:
     return [row.place for row in rows if row.quantity == quantity]
 
 
@@ -138,7 +138,7 @@ class Index(nn.Module):
 @pytest.mark.parametrize("size", [None, 10])
 def test_tuples_tokens_and_repeated_calls_are_measured(probe: Probe, size: int | None) -> None:
     rows = measure(Odd(), probe, layers=["embed", "rnn", "attend", "twice"], batch_size=size)
-    found = {row.place: row.value for row in rows if row.quantity == "I_XT"}
+    found = {row.place: row.value for row in rows if row.quantity == "AMI_XT"}
     assert list(found) == ["embed", "rnn", "attend", "twice", "twice.call2"]
     assert all(value > 0.1 for value in found.values())
 
@@ -302,7 +302,7 @@ def test_gaps_are_those_of_the_markov_chain(probe: Probe) -> None:
     monitor = Monitor(Skip(), probe, "linear")
     assert monitor.markov_pairs == []  # nobody has looked yet
     rows = monitor.measure()
-    assert places(rows, "DPI_XT") == [Pair(*pair) for pair in BETWEEN]
+    assert places(rows, "DPI_AMI_XT") == [Pair(*pair) for pair in BETWEEN]
     assert monitor.markov_pairs == BETWEEN
     assert monitor.history.facts.chain == ("stem → inside", "stem → out")
 
@@ -312,14 +312,14 @@ def test_gaps_of_error_signals_are_those_of_the_backward_chain(probe: Probe) -> 
     net = nn.Sequential(Skip(), nn.Tanh(), nn.Linear(4, 4))
     rows = Monitor(net, probe, "linear", error_signals=True).measure()
     backward = [Pair("0.out", "0.inside"), Pair("0.out", "0.stem")]
-    assert sorted(places(rows, "DPI_error")) == backward  # the last layer is what the others are compared with
+    assert sorted(places(rows, "DPI_AMI_error")) == backward  # the last layer is what the others are compared with
 
 
 def test_consecutive_gaps_are_those_of_each_layer_and_the_next(probe: Probe) -> None:
     count = Counted()
     monitor = Monitor(Skip(), probe, "linear", dpi_pairs="consecutive", forward_fn=count)
     rows = monitor.measure()
-    assert places(rows, "DPI_XT") == [Pair(*pair) for pair in CONSECUTIVE]
+    assert places(rows, "DPI_AMI_XT") == [Pair(*pair) for pair in CONSECUTIVE]
     assert monitor.markov_pairs == []
     assert monitor.history.facts.chain == ()
     assert count.since() == 1  # nothing was tried
@@ -389,8 +389,8 @@ def without_error_signals(rows: list[Row]) -> list[Row]:
 def test_error_signals_are_yes_no_or_how(model: TinyCNN, probe: Probe) -> None:
     plain, yes = measure(model, probe), measure(model, probe, error_signals=True)
     assert plain == measure(model, probe, error_signals=False) == without_error_signals(yes)
-    assert places(plain, "I_error") == []
-    assert places(yes, "I_error") == ["conv1"]
+    assert places(plain, "AMI_error") == []
+    assert places(yes, "AMI_error") == ["conv1"]
     assert measure(model, probe, error_signals=ErrorSignals()) == yes
     other = measure(model, probe, error_signals=ErrorSignals(lambda outputs, targets: outputs.square().mean()))
     assert list(map(what, other)) == list(map(what, yes))
@@ -585,7 +585,7 @@ def test_chains_among_other_layers_are_looked_for_anew(probe: Probe) -> None:
     assert resumed.chains is None
     rows = resumed.measure(epoch=1)
     assert count.since() == 3 + 2 + 1
-    assert places(rows, "DPI_XT") == [Pair("stem", "out")]
+    assert places(rows, "DPI_AMI_XT") == [Pair("stem", "out")]
     assert resumed.history.facts.chain == ("stem → out",)
 
 
@@ -774,7 +774,7 @@ def test_where_chains_cannot_be_found_gaps_are_between_consecutive_layers(probe:
     failures: list[tuple[str, Exception]] = []
     monitor = Monitor(Skip(), probe, "linear", forward_fn=Failing(1), on_failure=lambda *one: failures.append(one))
     for epoch in range(2):
-        assert places(monitor.measure(epoch), "DPI_XT") == [Pair(*pair) for pair in CONSECUTIVE]
+        assert places(monitor.measure(epoch), "DPI_AMI_XT") == [Pair(*pair) for pair in CONSECUTIVE]
     assert heard(failures) == [("looking for Markov chains among the layers", "no memory for call 1")]
     assert monitor.markov_pairs == []
 

@@ -16,7 +16,7 @@ from lightning_infoplane.estimator.precision import (
     widest_float,
 )
 
-__all__ = ["median_distances", "pairwise_squares"]
+__all__ = ["median_distances", "median_of_positive", "pairwise_squares"]
 
 # Pairwise distances of a layer up to which a median looks at all of them; beyond, at least so many a map.
 _ALL_PAIRS = 2**18
@@ -89,7 +89,7 @@ def _seen(squares: Tensor, scale: Tensor) -> Tensor:
 def _median_of_pairs(maps: Tensor, pairs: Tensor) -> Tensor:
     """Medians ``(..., C)`` of the positive distances between samples, whose indices are two rows ``(2, p)``."""
     squares, unit = pairwise_squares(maps.movedim(-2, -3).unsqueeze(-2))
-    return _median_of_positive(squares[..., pairs[0], pairs[1]]).sqrt() * unit
+    return median_of_positive(squares[..., pairs[0], pairs[1]]).sqrt() * unit
 
 
 def _median_between_groups(maps: Tensor, order: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ def _median_between_groups(maps: Tensor, order: Tensor) -> Tensor:
     # A product is five times faster than differences, where a map has hundreds of numbers.
     squares = (own.unsqueeze(-1) + others.unsqueeze(-2)).sub_(left @ right.mT, alpha=2)
     seen = _seen(squares, torch.maximum(own, spread).unsqueeze(-1) + torch.maximum(others, spread).unsqueeze(-2))
-    return _median_of_positive(torch.where(seen, squares, 0.0).flatten(-3)).sqrt() * _unit(scale)
+    return median_of_positive(torch.where(seen, squares, 0.0).flatten(-3)).sqrt() * _unit(scale)
 
 
 def _gathered(maps: Tensor, index: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ def _gathered(maps: Tensor, index: Tensor) -> Tensor:
     return found
 
 
-def _median_of_positive(values: Tensor) -> Tensor:
+def median_of_positive(values: Tensor) -> Tensor:
     """Lower median ``(...)`` of the positive among ``(..., p)`` values; zero where there are none."""
     if values.device.type == "cpu":  # four times faster than a sort
         return torch.where(values > 0, values, torch.nan).nanmedian(-1).values.nan_to_num(0.0)

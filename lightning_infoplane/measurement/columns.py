@@ -1,4 +1,4 @@
-"""From numbers of Gram matrices to quantities: one loop over the table, for values, chance levels, gaps, tests."""
+"""From numbers of Gram matrices to quantities: one loop over the table, for values, chance levels, gaps, counts."""
 
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -6,13 +6,13 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lightning_infoplane.measurement.evidence import changes, student_tail
+from lightning_infoplane.measurement.evidence import changes
 from lightning_infoplane.measurement.formulas import Formula, Leaf, Term, leaves_in, needs_shuffles
 from lightning_infoplane.measurement.quantities import QUANTITIES
 from lightning_infoplane.measurement.quantity import Count, Gap, Of, Quantity, Subject
 from lightning_infoplane.measurement.values import ENOUGH_SHUFFLES, Numbers
 
-__all__ = ["columns", "counts", "functions_of", "leaves_of", "of_the_probe", "with_tests"]
+__all__ = ["columns", "counts", "functions_of", "leaves_of", "of_the_probe"]
 
 Columns = dict[Quantity, Tensor]
 
@@ -76,18 +76,6 @@ def columns(numbers: Numbers, subject: Subject, ends: Tensor, functions: Mapping
         if isinstance(quantity.formula, Gap) and quantity.formula.of in table:
             table |= _gap(quantity, table, numbers, ends)
     return table
-
-
-def with_tests(table: Columns, degrees: int) -> Columns:
-    """The table with p-values of its gaps, on the side of zero where they are: Student's, of so many degrees."""
-    tests = {}
-    for quantity in table:
-        if isinstance(quantity.formula, Gap) and quantity.error in table:
-            error = table[quantity.error]
-            size = table[quantity].abs()
-            statistic = torch.where(error > 0, size / torch.where(error > 0, error, 1.0), 0.0)
-            tests[quantity.p_value] = student_tail(statistic, degrees).where(~(size + error).isnan(), torch.nan)
-    return table | tests
 
 
 def counts(table: Columns, subject: Subject) -> dict[Quantity, float]:

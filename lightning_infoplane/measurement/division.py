@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_infoplane.estimator.dependence import cyclic_shuffles
+from lightning_infoplane.estimator.distances import median_of_positive
 from lightning_infoplane.estimator.grams import normalize_trace, reordered
 from lightning_infoplane.measurement.settings import Estimator, Jackknife
 
@@ -101,7 +102,7 @@ def _part(orders: Tensor, keep: Tensor) -> Part:
 
 
 def width(gram: Tensor, roughly: bool = False) -> Tensor:
-    """How far apart samples are to the kernel, ``(..., n, n)`` to ``(...)``: the median of minus the logarithm.
+    """How far apart samples that differ are, ``(..., n, n)`` to ``(...)``: the median of minus the kernel's logarithm.
 
     Roughly, of some rows, it is good enough for a whole, which all parts are seen as wide as. Of a part all pairs are
     looked at, or what differs from part to part would be noise of the median's own.
@@ -112,8 +113,8 @@ def width(gram: Tensor, roughly: bool = False) -> Tensor:
     """
     n = gram.shape[-1]
     rows = n * gram[..., :: -(-n // _ROWS) if roughly else 1, :]
-    off_diagonal = rows.shape[-2] * (n - 1)  # each row holds one 1, and it is the largest
-    return -_kth(rows.flatten(-2), max(1, off_diagonal // 2)).log()
+    apart = -rows.flatten(-2).log()
+    return median_of_positive(torch.where(apart > _ROUNDING, apart, 0.0))
 
 
 def seen_by(part: Part, gram: Tensor, whole_width: Tensor | None = None) -> Tensor:
@@ -139,10 +140,3 @@ def seen_by(part: Part, gram: Tensor, whole_width: Tensor | None = None) -> Tens
     power = torch.where(has_width, whole_width / own_width, 1.0)
     m = seen.shape[-1]
     return (m * seen).pow(power[..., None, None]) / m
-
-
-def _kth(values: Tensor, k: int) -> Tensor:
-    """The k-th smallest of ``(..., p)``."""
-    if values.device.type == "cpu":  # far faster than a sort, but refused on CUDA under Trainer(deterministic=True)
-        return values.kthvalue(k).values
-    return values.sort(-1).values[..., k - 1]

@@ -1,13 +1,10 @@
-"""What numbers are evidence for: Student's test of a gap, Holm's correction, and the one rule for a change."""
+"""What p-values are evidence for: Holm's correction, and the one rule for a change. No torch: reports ask it too."""
 
 import math
 from collections.abc import Sequence
 from enum import Enum
 
-import torch
-from torch import Tensor
-
-__all__ = ["LEVEL", "SMALLEST_CHANGE", "Change", "changes", "holm", "student_tail"]
+__all__ = ["LEVEL", "SMALLEST_CHANGE", "Change", "changes", "holm"]
 
 # Of every test, after the correction for how many there are.
 LEVEL = 0.05
@@ -21,33 +18,6 @@ class Change(Enum):
     INCREASE = "increase"
     DECREASE = "decrease"
     UNDECIDED = "undecided"
-
-
-def student_tail(statistic: Tensor, degrees: int) -> Tensor:
-    r"""How likely Student's t exceeds a statistic of zero or more: one-sided p-values, elementwise.
-
-    .. math:: P(t_\nu > t) = \tfrac12 (1 - A(t \mid \nu))
-
-    Args:
-        statistic: ``(...)``, at least zero.
-        degrees: of freedom, 1 or more.
-
-    Source: Abramowitz and Stegun (1964), 26.7.3 and 26.7.4: for whole degrees a finite sum.
-
-    Example:
-        >>> student_tail(torch.tensor(1.0, dtype=torch.float64), 1)  # Cauchy's upper quartile
-        tensor(0.2500, dtype=torch.float64)
-    """
-    angle = torch.atan(statistic / math.sqrt(degrees))
-    cosine = angle.cos()
-    odd = degrees % 2
-    term = cosine if odd else torch.ones_like(cosine)
-    total = torch.zeros_like(cosine)
-    for power in range(1 + odd, degrees, 2):
-        total = total + term
-        term = term * cosine.square() * (power / (power + 1))
-    within = (angle + angle.sin() * total) * (2 / math.pi) if odd else angle.sin() * total
-    return (1 - within).clamp_min(0) / 2
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

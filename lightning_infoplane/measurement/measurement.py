@@ -19,7 +19,6 @@ from lightning_infoplane.measurement.columns import (
     functions_of,
     leaves_of,
     of_the_probe,
-    with_tests,
 )
 from lightning_infoplane.measurement.entropies import Known, numbers
 from lightning_infoplane.measurement.formulas import Term
@@ -30,7 +29,7 @@ from lightning_infoplane.measurement.reduced import Reduced
 from lightning_infoplane.measurement.reference import Reference
 from lightning_infoplane.measurement.rows import Pair, Place
 from lightning_infoplane.measurement.settings import Estimator
-from lightning_infoplane.measurement.uncertainty import scatter, with_errors
+from lightning_infoplane.measurement.uncertainty import scatter, with_errors, with_tests
 from lightning_infoplane.measurement.values import Numbers
 
 __all__ = ["Measurement", "Value"]

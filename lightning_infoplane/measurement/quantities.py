@@ -385,7 +385,7 @@ DPI_ERROR = Quantity(
     stderr=True,
 )
 OUTLIER = Quantity(
-    key="outlier_sample",
+    key="outlier",
     symbol="",
     unit="",
     name="number of the sample that is like no other",
@@ -483,10 +483,11 @@ class Signs(NamedTuple):
     itself: Quantity
     information: tuple[Quantity, ...]
     bits: Quantity
+    of_input: Quantity | None = None
 
 
 SIGNS = {
-    Subject.ACTIVATIONS: Signs(H_T, E_TT, (AMI_XT, AMI_TY), I_XT),
+    Subject.ACTIVATIONS: Signs(H_T, E_TT, (AMI_XT, AMI_TY), I_XT, E_XX),
     Subject.ERROR_SIGNALS: Signs(H_ERROR, E_ERROR, (AMI_ERROR,), I_ERROR),
 }
 

@@ -64,7 +64,9 @@ class Estimator(Choice):
         shuffles: averaged for the chance level, the same ones at every measurement. Adjusted information needs 2 or
             more; 0 turns chance levels off.
         standard_errors: ``"blocks"``, from the scatter over 8 parts of the probe that share no sample (4 where it has
-            fewer than 256, none below 64), which costs a few per cent; ``Jackknife(groups=10)``; or None for none.
+            fewer than 256, none below 64), which costs a few per cent and is rather too large than too small;
+            ``Jackknife(groups=10)``, for publication; or None for none. Of other samples with the same share of every
+            class.
         seed: of the shuffles and of the draw of a probe.
 
     Raises:

@@ -1,14 +1,15 @@
-"""Standard errors over the probe."""
+"""Standard errors over the probe, and tests of gaps by them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from lightning_infoplane.measurement.columns import Columns
-from lightning_infoplane.measurement.quantity import Quantity
+from lightning_infoplane.measurement.quantity import Gap, Quantity
 
-__all__ = ["block_error", "jackknife_error", "scatter", "with_errors"]
+__all__ = ["block_error", "jackknife_error", "scatter", "student_tail", "with_errors", "with_tests"]
 
 
 def scatter(parts: Sequence[Columns], are_blocks: bool) -> Columns:
@@ -27,6 +28,18 @@ def with_errors(table: Columns, errors: Mapping[Quantity, Tensor]) -> Columns:
         quantity.error: (table[quantity.error].square() + error.square()).sqrt() for quantity, error in errors.items()
     }
     return table | total
+
+
+def with_tests(table: Columns, degrees: int) -> Columns:
+    """The table with p-values of its gaps, on the side of zero where they are: Student's, of so many degrees."""
+    tests = {}
+    for quantity in table:
+        if isinstance(quantity.formula, Gap) and quantity.error in table:
+            error = table[quantity.error]
+            size = table[quantity].abs()
+            statistic = torch.where(error > 0, size / torch.where(error > 0, error, 1.0), 0.0)
+            tests[quantity.p_value] = student_tail(statistic, degrees).where(~(size + error).isnan(), torch.nan)
+    return table | tests
 
 
 def block_error(parts: Tensor) -> Tensor:
@@ -61,3 +74,30 @@ def jackknife_error(parts: Tensor) -> Tensor:
     """
     groups = len(parts)
     return (parts - parts.mean(0)).square().sum(0).mul((groups - 1) / groups).sqrt()
+
+
+def student_tail(statistic: Tensor, degrees: int) -> Tensor:
+    r"""How likely Student's t exceeds a statistic of zero or more: one-sided p-values, elementwise.
+
+    .. math:: P(t_\nu > t) = \tfrac12 (1 - A(t \mid \nu))
+
+    Args:
+        statistic: ``(...)``, at least zero.
+        degrees: of freedom, 1 or more.
+
+    Source: Abramowitz and Stegun (1964), 26.7.3 and 26.7.4: for whole degrees a finite sum.
+
+    Example:
+        >>> student_tail(torch.tensor(1.0, dtype=torch.float64), 1)  # Cauchy's upper quartile
+        tensor(0.2500, dtype=torch.float64)
+    """
+    angle = torch.atan(statistic / math.sqrt(degrees))
+    cosine = angle.cos()
+    odd = degrees % 2
+    term = cosine if odd else torch.ones_like(cosine)
+    total = torch.zeros_like(cosine)
+    for power in range(1 + odd, degrees, 2):
+        total = total + term
+        term = term * cosine.square() * (power / (power + 1))
+    within = (angle + angle.sin() * total) * (2 / math.pi) if odd else angle.sin() * total
+    return (1 - within).clamp_min(0) / 2

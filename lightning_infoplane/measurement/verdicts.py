@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from lightning_infoplane.measurement.evidence import LEVEL, Change, changes, holm
-from lightning_infoplane.measurement.quantities import DPI_AMI_XT, LOG2_N, OUTLIER, SIGNS
+from lightning_infoplane.measurement.quantities import DPI_AMI_XT, LOG2_N, OUTLIER, SIGNS, Signs
 from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Pair, Place, Row
 
@@ -35,7 +35,7 @@ class Verdict(Enum):
     )
     NOT_RESOLVED = (
         "not resolved",
-        "{itself} is {itself_bits:.3f} bits, too little to tell from chance: the layer has no adjusted information.",
+        "{itself} is {itself_bits} bits, too little to tell from chance, so there is no adjusted information.",
         "Use a larger probe or another bandwidth.",
     )
     COLLAPSED = (
@@ -63,10 +63,12 @@ class Judgement(NamedTuple):
         verdict: what its numbers are worth.
         subject: which of its numbers.
         share: its entropy as a part of log2 n.
-        itself: what it shares with itself beyond chance, bits; NaN where it is not known.
+        itself: what the layer or that which it is compared with, the lesser of the two, shares with itself beyond
+            chance, bits; NaN where it is not known.
         at_chance: the quantities that are no larger than by chance, with value and p-value; some of those of a layer
             that is otherwise fine.
         outlier: the number of the sample that is like no other; NaN where there is none.
+        of_itself: of which of the two ``itself`` is.
     """
 
     verdict: Verdict
@@ -75,6 +77,7 @@ class Judgement(NamedTuple):
     itself: float = math.nan
     at_chance: Mapping[Quantity, tuple[float, float]] = {}
     outlier: float = math.nan
+    of_itself: Quantity | None = None
 
     @property
     def word(self) -> str:
@@ -88,12 +91,12 @@ class Judgement(NamedTuple):
         """Why, in a sentence; empty where nothing is wrong."""
         verdict = Verdict.AT_CHANCE if self.verdict is Verdict.OK and self.at_chance else self.verdict
         signs = SIGNS[self.subject]
-        chance = [f"{one.symbol} is {value:.3f} (p = {p:.2g})" for one, (value, p) in self.at_chance.items()]
+        chance = [f"{one.symbol} is {_rounded(value)} (p = {p:.2g})" for one, (value, p) in self.at_chance.items()]
         return verdict.sentence.format(
             entropy=signs.entropy.symbol,
-            share=self.share,
-            itself=signs.itself.symbol,
-            itself_bits=self.itself,
+            share=max(0.0, self.share),
+            itself=(self.of_itself or signs.itself).symbol,
+            itself_bits=_rounded(self.itself),
             chance=" and ".join(chance),
             outlier="" if math.isnan(self.outlier) else f"{self.outlier:.0f}",
         )
@@ -121,13 +124,13 @@ def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIV
     judged = {}
     for layer in layers:
         share = value[layer, signs.entropy.key] / value["", LOG2_N.key]
-        itself = value.get((layer, signs.itself.key), math.nan)
+        itself, of_itself = _itself(value, layer, signs)
         known = [quantity for quantity in signs.information if (layer, quantity.key) in value]
         outlier = value.get((layer, OUTLIER.key), math.nan) if subject is Subject.ACTIVATIONS else math.nan
         verdict = _verdict(share, itself, known, at_chance[layer])
         if verdict is Verdict.OK and not math.isnan(outlier):
             verdict = Verdict.OUTLIER
-        judged[layer] = Judgement(verdict, subject, share, itself, at_chance[layer], outlier)
+        judged[layer] = Judgement(verdict, subject, share, itself, at_chance[layer], outlier, of_itself)
     return judged
 
 
@@ -152,11 +155,26 @@ def _at_chance(
     """The quantities of each layer whose independence is not refuted, with value and p-value."""
     found: dict[str, dict[Quantity, tuple[float, float]]] = {layer: {} for layer in layers}
     for quantity in information:
-        p_values = [value.get((layer, quantity.p_value.key), math.nan) for layer in layers]
+        # A layer without a value is no test of it, and is not counted.
+        p_values = [
+            value.get((layer, quantity.p_value.key), math.nan) if (layer, quantity.key) in value else math.nan
+            for layer in layers
+        ]
         for layer, p, corrected in zip(layers, p_values, holm(p_values), strict=True):
-            if corrected > LEVEL and (layer, quantity.key) in value:
+            if corrected > LEVEL:
                 found[layer][quantity] = (value[layer, quantity.key], p)
     return found
+
+
+def _rounded(value: float) -> str:
+    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no -0.000
+
+
+def _itself(value: Mapping[tuple[Place, str], float], layer: str, signs: Signs) -> tuple[float, Quantity]:
+    """What cannot be resolved is the lesser of two: what the layer shares with itself, or what the input does."""
+    of_layer = value.get((layer, signs.itself.key), math.nan)
+    of_input = value.get(("", signs.of_input.key), math.inf) if signs.of_input else math.inf
+    return (of_input, signs.of_input) if signs.of_input and of_input < of_layer else (of_layer, signs.itself)
 
 
 def _verdict(share: float, itself: float, known: list[Quantity], at_chance: Mapping[Quantity, object]) -> Verdict:

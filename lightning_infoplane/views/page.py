@@ -88,7 +88,7 @@ def html_report(run: Run) -> str:
     """
     title = f"What the layers know: {escape(run.name)}"
     names = probes_of(run.rows)
-    dpi = 120 if len(names) == 1 else 85  # two probes of a deep network stay below 3 MB
+    dpi = 120 if len(names) == 1 else 65  # two probes of a deep network stay below 3 MB
     probes = [_probe_section(run.rows, probe, dpi) for probe in names]
     explained = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>\n" for name, text in _explained(run.rows))
     return (
@@ -138,8 +138,10 @@ def compare(first: Run, second: Run, probe: str = "") -> Figure:
 
     figure = Figure(figsize=(14, 5), layout="constrained")
     axes = figure.subplots(1, 2)
+    series = [Series(run.rows, probe) for run in (first, second)]
+    both = next((plane for plane in PLANES if all(one.holds(plane.up) for one in series)), None)
     for ax, run in zip(axes, (first, second), strict=True):
-        plot_plane(run.rows, ax, probe)
+        plot_plane(run.rows, ax, probe, both)
         ax.set_title(run.name.replace("$", r"\$") + "\n", loc="left")  # above the limits
     for which in ("xlim", "ylim"):
         lows, highs = zip(*(getattr(ax, f"get_{which}")() for ax in axes), strict=True)
@@ -208,9 +210,11 @@ def _in_short(series: Series, last: Sequence[Row], probe: str) -> Iterator[str]:
 def _move(series: Series, layer: str, axis: Quantity) -> str:
     """From where to where."""
     ends = [told(value, error) for value, error in series.first_and_last(layer, axis)]
+    unit = f" {axis.unit}" if axis.unit else ""
     if not ends:
         return f"{axis.symbol} has no value"
-    unit = f" {axis.unit}" if axis.unit else ""
+    if math.isnan(series.at(layer, axis, series.moments_of(axis)[-1])):
+        return f"{axis.symbol} {ends[0]}{unit} at first, no value at the last measurement"
     return f"{axis.symbol} {f'from {ends[0]} to {ends[1]}' if len(ends) > 1 else ends[0]}{unit}"
 
 
@@ -252,7 +256,7 @@ def _numbers(series: Series, last: Sequence[Row], probe: str) -> str:
 def _units(columns: Sequence[Quantity]) -> str:
     """What the numbers are in."""
     units = {quantity.unit for quantity in columns}
-    if len(units) == 1:
+    if len(units) == 1 and any(units):
         return f"All in {units.pop()}"
     return ", ".join(f"{quantity.short}: {quantity.unit or 'no unit'}" for quantity in columns)
 

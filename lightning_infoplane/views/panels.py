@@ -56,6 +56,12 @@ class Picture:
         """The plane that its quantity is the height in."""
         return next(plane for plane in PLANES if plane.up is self.quantity)
 
+    def is_possible(self, series: Series) -> bool:
+        """Whether there is anything to draw; a plane needs both of its numbers of one layer."""
+        if self.panel is Panel.PLANE:
+            return any(len(series.path(layer, self.plane)) for layer in series.layers)
+        return series.holds(self.quantity)
+
     @property
     def explains_layers(self) -> bool:
         """Whether its legend names the layers by their colours."""
@@ -87,7 +93,7 @@ def pictures(rows: Sequence[Row], probe: str = "") -> list[Picture]:
         which = f" of the probe {probe!r}" if probe else ""
         raise ValueError(f"there is nothing to draw: no {across[-1].key}{which} in these rows.")
     wanted = _unique(Picture(panel, quantity) for quantity in QUANTITIES for panel in quantity.panels)
-    possible = [one for one in wanted if series.holds(one.quantity)]
+    possible = [one for one in wanted if one.is_possible(series)]
     return sorted(possible, key=lambda picture: picture.panel is not Panel.PLANE)
 
 
@@ -99,7 +105,7 @@ def live_pictures(rows: Sequence[Row], probe: str = "") -> Iterator[tuple[str, P
         kind = picture.panel.value
         tag = f"{kind}-{picture.quantity.key}" if kind in used else kind
         used.add(kind)
-        if series.holds(picture.quantity):
+        if picture.is_possible(series):
             yield tag, picture
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, takewhile
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,8 +66,9 @@ def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "", pla
         ax.axvline(0, color="0.6", linewidth=1, zorder=-2)
         ax.axhline(0, color="0.6", linewidth=1, zorder=-2)
         points = np.concatenate([series.path(layer, plane) for layer in layers])
-        low = min(-0.05, points.min() - 0.03)
-        high = max(1.05, points.max() + 0.03)
+        reach = 2 * np.nan_to_num(np.concatenate([series.errors_along(layer, plane) for layer in layers]))
+        low = min(-0.05, (points - reach).min() - 0.03)
+        high = max(1.05, (points + reach).max() + 0.03)
         ax.set(xlim=(low, high), ylim=(low, high))
         ax.set_title("0: chance, 1: a copy", fontsize="small", loc="right")
     ax.set(xlabel=plane.across.label, ylabel=_upright(plane.up))
@@ -164,7 +166,7 @@ def plot_gaps(
     kinds = np.array([[one.get(pair, Change.UNDECIDED).value for one in decided] for pair in pairs])
     reach = max(map(abs, series.values_of(quantity)), default=0.0) or 1.0
     image = ax.imshow(gaps, "PuOr", aspect="auto", interpolation="nearest", vmin=-reach, vmax=reach)
-    _hatch(ax, kinds == Change.UNDECIDED.value)
+    _hatch(ax, (kinds == Change.UNDECIDED.value) & np.isfinite(gaps))
     _outline(ax, kinds == Change.INCREASE.value)
     bar = ax.figure.colorbar(image, ax=ax)
     bar.set_label(quantity.plain_label, fontsize="small")
@@ -283,8 +285,9 @@ def _has_chance(series: Series, quantity: Quantity) -> bool:
 
 
 def _upright(quantity: Quantity) -> str:
-    """A quantity's label beside an axis, in two lines."""
-    return quantity.label.replace(", ", ",\n")
+    """A quantity's label beside an axis, in lines that fit."""
+    formula = " ".join(part for part in (quantity.symbol, f"({quantity.unit})" if quantity.unit else "") if part)
+    return fill(quantity.name, 40) + (f",\n{formula}" if formula else "")
 
 
 def _pair_label(pair: Place) -> str:
@@ -345,10 +348,11 @@ def _outline(ax: Axes, mask: Any) -> None:  # noqa: ANN401
 
 def _hatch(ax: Axes, mask: Any) -> None:  # noqa: ANN401
     """Strokes over the cells of a heat map where ``mask`` holds."""
-    if mask.any():
-        cells = np.ma.masked_where(~mask, np.zeros(mask.shape))
-        edges = [np.arange(size + 1) - 0.5 for size in (mask.shape[1], mask.shape[0])]
-        ax.pcolor(*edges, cells, hatch="////", alpha=0.0, edgecolor="0.35", linewidth=0)
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    cells = [Rectangle((x - 0.5, y - 0.5), 1, 1) for y, x in np.argwhere(mask)]
+    ax.add_collection(PatchCollection(cells, facecolor="none", edgecolor="0.35", hatch="////", linewidth=0))
 
 
 def _shades(count: int) -> list[Any]:

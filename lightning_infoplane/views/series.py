@@ -42,9 +42,12 @@ class Series:
             if row.probe == probe:
                 self._series.setdefault((row.place, row.quantity), {})[row.epoch, row.step] = row.value
         # The order they were measured in is their depth; a layer that came late goes last.
+        # By entropy first, which every layer has; one that is not resolved has no more.
         axes = {axis.key for plane in PLANES for axis in (plane.across, plane.up)}
-        telling = {SIGNS[Subject.ACTIVATIONS].entropy.key, *axes}
-        self.layers = list(dict.fromkeys(str(place) for place, key in self._series if place and key in telling))
+        tellings = ({SIGNS[Subject.ACTIVATIONS].entropy.key}, axes)
+        self.layers = list(
+            dict.fromkeys(str(place) for telling in tellings for place, key in self._series if place and key in telling)
+        )
         moments = {moment for series in self._series.values() for moment in series}
         # Several measurements within an epoch have only the step to tell them apart.
         self.by_step = len({epoch for epoch, _ in moments}) < len({step for _, step in moments})

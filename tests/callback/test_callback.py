@@ -51,14 +51,28 @@ from lightning_infoplane import (
 )
 from lightning_infoplane.measurement.rows import Pair
 
-LAYER_KEYS = ("I_XT", "I_TY", "H_T", "I_XT_chance", "I_TY_chance", "bandwidth")
-KEYS = {f"{quantity}/{layer}" for quantity in LAYER_KEYS for layer in LAYERS} | {
-    "DPI_XT/conv1-to-conv2",
-    "DPI_TY/conv1-to-conv2",
-    "DPI_XT_violations",
-    "H_X",
-    "H_Y",
-}
+# Of a probe of 32 samples, too small for standard errors by blocks: with these come p-values of gaps, and counts.
+LAYER_KEYS = (
+    *("AMI_XT", "AMI_TY", "AMI_XT_p", "AMI_TY_p", "CKA_XT", "CKA_TY", "E_TT", "effective_rank"),
+    *("I_XT", "I_TY", "H_T", "I_XT_chance", "I_TY_chance", "bandwidth"),
+)
+PAIR_KEYS = ("DPI_AMI_XT", "DPI_AMI_TY", "DPI_XT", "DPI_TY")
+KEYS = (
+    {f"{quantity}/{layer}" for quantity in LAYER_KEYS for layer in LAYERS}
+    | {f"{quantity}/conv1-to-conv2" for quantity in PAIR_KEYS}
+    | {"H_X", "H_Y", "E_XX", "E_YY"}
+)
+WITH_ERRORS = (
+    {f"{quantity}_stderr/{layer}" for quantity in ("AMI_XT", "AMI_TY", "I_XT", "I_TY", "H_T") for layer in LAYERS}
+    | {f"{quantity}_stderr/{layer}" for quantity in ("CKA_XT", "CKA_TY", "effective_rank") for layer in LAYERS}
+    | {f"{quantity}{ending}/conv1-to-conv2" for quantity in PAIR_KEYS for ending in ("_stderr", "_p")}
+    | {"DPI_increases", "DPI_decreases"}
+)
+MAIN_KEYS = (
+    {f"{quantity}/{layer}" for quantity in ("AMI_XT", "AMI_TY", "I_XT", "I_TY", "H_T") for layer in LAYERS}
+    | {f"{quantity}/conv1-to-conv2" for quantity in ("DPI_AMI_XT", "DPI_XT", "DPI_TY")}
+    | {"H_X", "H_Y", "DPI_increases", "DPI_decreases"}
+)
 STEPS_PER_EPOCH = 4
 
 
@@ -87,7 +101,7 @@ def test_event_files_hold_every_key_at_step_0_and_after_every_epoch(run: Any) ->
 
 def test_steps_are_those_of_lightnings_own_epoch_curves(run: Any) -> None:
     _, _, scalars = run
-    assert [step for step, _ in scalars["I_XT/conv1"]][1:] == [step for step, _ in scalars["train_loss_epoch"]]
+    assert [step for step, _ in scalars["AMI_XT/conv1"]][1:] == [step for step, _ in scalars["train_loss_epoch"]]
 
 
 def test_epoch_is_logged_beside_the_values_at_step_0(run: Any) -> None:
@@ -119,9 +133,34 @@ def test_values_differ_from_chance_and_stay_within_the_entropies(run: Any) -> No
             told = value[epoch, layer, "I_XT"]
             assert value[epoch, layer, "I_XT_chance"] + 0.05 < told
             assert told <= min(value[epoch, "", "H_X"], value[epoch, layer, "H_T"]) + 1e-9
+            assert 0.1 < value[epoch, layer, "AMI_XT"] <= 1.0
+            assert value[epoch, layer, "AMI_XT_p"] < 1e-6
 
 
-@pytest.mark.parametrize(("key", "mode"), [("I_TY/conv2", "max"), ("H_T/conv1", "min")])
+def test_from_sixty_four_samples_on_there_are_standard_errors_and_counts_of_changes(tmp_path: Path) -> None:
+    done = fit(tmp_path, callback(probe=64), max_epochs=1)
+    assert ours(done.callback_metrics) == KEYS | WITH_ERRORS
+
+
+def test_by_default_the_main_quantities_are_logged(tmp_path: Path) -> None:
+    measured = callback(probe=64, outputs=Outputs(figures=False))
+    done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path), max_epochs=1)
+    assert ours(events(done.log_dir)) == ours(done.callback_metrics) == MAIN_KEYS
+
+
+def test_changes_in_the_log_are_those_of_the_rows(tmp_path: Path) -> None:
+    """Of one pair there is nothing to correct for: larger than .01, and p below .05."""
+    measured = callback(probe=64)
+    fit(tmp_path, measured, max_epochs=3)
+    value = {(row.epoch, row.quantity): row.value for row in measured.history if not isinstance(row.place, str)}
+    counted = {(row.epoch, row.quantity): row.value for row in measured.history if row.place == ""}
+    for epoch in range(4):
+        gap, p = value[epoch, "DPI_AMI_XT"], value[epoch, "DPI_AMI_XT_p"]
+        assert counted[epoch, "DPI_decreases"] == float(gap > 0.01 and p < 0.05)
+        assert counted[epoch, "DPI_increases"] == float(gap < -0.01 and p < 0.05)
+
+
+@pytest.mark.parametrize(("key", "mode"), [("AMI_TY/conv2", "max"), ("I_TY/conv2", "max"), ("H_T/conv1", "min")])
 def test_model_checkpoint_monitors_a_key(tmp_path: Path, key: str, mode: str) -> None:
     keeper = ModelCheckpoint(tmp_path / "kept", monitor=key, mode=mode, filename="best")
     measured = callback()
@@ -132,7 +171,7 @@ def test_model_checkpoint_monitors_a_key(tmp_path: Path, key: str, mode: str) ->
 
 
 def test_early_stopping_monitors_a_key(tmp_path: Path) -> None:
-    stopper = EarlyStopping("I_TY/conv2", mode="max", min_delta=100.0, patience=1)
+    stopper = EarlyStopping("AMI_TY/conv2", mode="max", min_delta=100.0, patience=1)
     assert fit(tmp_path, callback(), stopper, max_epochs=6).current_epoch == 2
 
 
@@ -153,7 +192,7 @@ class OddNames(TinyCNN):
 def test_keys_are_made_of_characters_every_logger_accepts(tmp_path: Path) -> None:
     done = fit(tmp_path, callback(), model=OddNames, max_epochs=1)
     found = ours(done.callback_metrics)
-    assert "I_XT/parts.a_layer__1_" in found
+    assert {"AMI_XT/parts.a_layer__1_", "DPI_AMI_XT/parts.a_layer__1_-to-parts._"} <= found
     assert all(re.fullmatch(r"[A-Za-z0-9_./-]+", key) for key in found)
 
 
@@ -178,11 +217,22 @@ def test_several_instances_side_by_side(tmp_path: Path) -> None:
     assert done.callback_metrics["coarse/H_T/conv1"] < done.callback_metrics["fine/H_T/conv1"]
 
 
-def test_chance_off_and_p_values(tmp_path: Path) -> None:
+def test_what_is_beyond_chance_needs_two_shuffles(tmp_path: Path) -> None:
+    """P-values are of CKA too, which needs none."""
     off = fit(tmp_path, callback(**estimator(shuffles=0)), max_epochs=1).callback_metrics
+    one = fit(tmp_path, callback(**estimator(shuffles=1)), max_epochs=1).callback_metrics
     many = fit(tmp_path, callback(**estimator(shuffles=20)), max_epochs=1).callback_metrics
-    assert ours(off) == {key for key in KEYS if "chance" not in key}
-    assert many["I_XT_p/conv1"].item() == pytest.approx(1 / 21)
+    beyond_chance = {key for key in KEYS if re.match(r"(DPI_)?AMI|E_", key)}
+    assert ours(off) == {key for key in KEYS - beyond_chance if "chance" not in key}
+    assert ours(one) == KEYS - beyond_chance
+    assert ours(many) == KEYS
+
+
+def test_p_values_need_no_shuffles_of_their_own(tmp_path: Path) -> None:
+    """They are the same however many there are, and far below what so many permutations could show."""
+    few = fit(tmp_path, callback(), max_epochs=1).callback_metrics
+    many = fit(tmp_path, callback(**estimator(shuffles=20)), max_epochs=1).callback_metrics
+    assert few["AMI_XT_p/conv1"] == many["AMI_XT_p/conv1"] < 1e-6
 
 
 # ---------------------------------------------------------------------------------------------------------- when
@@ -207,7 +257,7 @@ def test_epochs_measured(tmp_path: Path, options: dict[str, Any], epochs: list[i
 def steps_of_curves(root: Path, done: lp.Trainer) -> tuple[list[int], list[int]]:
     """Steps of our curve and of the loss that the module logs at every step."""
     scalars = events(done.log_dir)
-    return [step for step, _ in scalars["I_XT/conv1"]], [step for step, _ in scalars["train_loss"]]
+    return [step for step, _ in scalars["AMI_XT/conv1"]], [step for step, _ in scalars["train_loss"]]
 
 
 @pytest.mark.parametrize(("accumulate", "measured_at"), [(1, [0, 2, 5, 8, 11]), (4, [0, 2]), (3, [0, 2, 5])])
@@ -274,7 +324,7 @@ def test_step_axis_under_manual_optimization(tmp_path: Path, options: dict[str, 
 def test_step_axis_under_accumulation(tmp_path: Path) -> None:
     done = fit(tmp_path, callback(), logger=TensorBoardLogger(tmp_path), accumulate_grad_batches=2, max_epochs=3)
     scalars = events(done.log_dir)
-    assert [step for step, _ in scalars["I_XT/conv1"]] == [0, 1, 3, 5]
+    assert [step for step, _ in scalars["AMI_XT/conv1"]] == [0, 1, 3, 5]
     assert [step for step, _ in scalars["train_loss_epoch"]] == [1, 3, 5]
 
 
@@ -374,8 +424,8 @@ def test_the_cost_is_told_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize(
     ("sigma", "message"),
     [
-        (1e-3, r"layer 'conv1' is saturated. H\(T\) is 100% of log2 n.*larger bandwidth"),
-        (1e3, r"layer 'conv1' is collapsed. H\(T\) is 0% of log2 n.*smaller bandwidth"),
+        (1e-3, r"layer 'conv1': saturated\. H\(T\) is 100% of log2 n.*larger bandwidth"),
+        (1e3, r"layer 'conv1': collapsed\. H\(T\) is 0\.0% of log2 n.*smaller bandwidth"),
     ],
 )
 def test_a_layer_that_means_nothing_is_told_once_with_the_remedy(tmp_path: Path, sigma: float, message: str) -> None:
@@ -396,15 +446,31 @@ def test_a_layer_at_chance_is_told(tmp_path: Path) -> None:
             super().build()
             self.forget = nn.Identity()
 
-    with pytest.warns(UserWarning, match="layer 'forget' is at chance. .*Use a larger probe or another bandwidth"):
-        fit(tmp_path, callback(layers="forget", **estimator(shuffles=10)), model=Amnesia)
+    with said() as messages:
+        fit(tmp_path, callback(layers=["conv1", "forget"]), model=Amnesia)
+    (message,) = (one for one in messages if "'forget'" in one)
+    assert re.fullmatch(
+        r"layer 'forget': at chance\. AMI\(X;T\) is -?0\.\d{3} \(p = 0\.\d+\) and AMI\(T;Y\) is -?0\.\d{3} "
+        r"\(p = 0\.\d+\): no more than chance gives\. A larger probe shows smaller dependence\.",
+        message,
+    )
+
+
+def test_a_single_layer_is_measured_without_a_word(tmp_path: Path) -> None:
+    """It has no gaps; warnings are errors here."""
+    measured = callback(layers="conv1", probe=64)
+    with said() as messages:
+        done = fit(tmp_path, measured, max_epochs=1)
+    assert messages == []
+    assert "AMI_XT_stderr/conv1" in done.callback_metrics
+    assert not [key for key in ours(done.callback_metrics) if key.startswith("DPI")]
 
 
 def test_a_probe_without_targets_leaves_out_the_target_and_says_so_once(tmp_path: Path) -> None:
     measured = callback(probe=(images(32).tensors[0], None), **drawing())
     with said() as messages:
         done = fit(tmp_path, measured)
-    assert messages == ["the probe has no targets: I(T;Y) is left out."]
+    assert messages == ["the probe has no targets: what layers share with them is left out."]
     assert ours(done.callback_metrics) == {key for key in KEYS if "Y" not in key}
 
 
@@ -516,8 +582,8 @@ def test_there_are_at_most_sixteen_arguments_and_all_but_two_are_named() -> None
             ),
             "MatrixRenyiCallback(probe=Draw(size=64, source=('train', 'val')), estimator=Estimator(alpha=2, "
             "bandwidth=MedianDistance(scale=2, freeze=False, samples=None)), error_signals=True, "
-            "redundancy=Redundancy(map_pairs=10, samples=128, seed=0), outputs=Outputs(figures=False), name='mine', "
-            "on_change='warn')",
+            "redundancy=Redundancy(map_pairs=10, samples=128, seed=0, shuffles=2, paper=False), "
+            "outputs=Outputs(figures=False), name='mine', on_change='warn')",
         ),
     ],
     ids=["defaults", "defaults that were typed", "some", "choices"],
@@ -601,8 +667,9 @@ def test_a_layer_that_is_not_finite_is_left_out_and_named(tmp_path: Path, poison
 def test_a_constant_layer_has_no_entropy(tmp_path: Path) -> None:
     model, measured = Poisoned(), callback(layers="side")
     model.poison = 1.0
-    with pytest.warns(UserWarning, match=r"layer 'side' is collapsed. H\(T\) is 0% of log2 n"):
+    with pytest.warns(UserWarning, match=r"layer 'side': collapsed\. H\(T\) is 0\.0% of log2 n"):
         fit(tmp_path, measured, model=model)
+    assert not [row for row in measured.history if row.quantity.startswith("AMI")]
     for quantity in ("H_T", "I_XT", "I_TY"):
         assert [value for *_, value in series(measured, "side", quantity)] == pytest.approx([0, 0, 0], abs=1e-9)
 
@@ -660,7 +727,7 @@ def test_chains_that_cannot_be_found_are_a_warning(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="looking for Markov chains among the layers failed and training goes on"):
         done = fit(tmp_path, measured)
     assert len(moments(measured)) == 3
-    assert "DPI_XT/conv1-to-conv2" in done.callback_metrics
+    assert "DPI_AMI_XT/conv1-to-conv2" in done.callback_metrics
 
 
 def test_inputs_that_are_not_finite_are_named(tmp_path: Path) -> None:
@@ -697,5 +764,7 @@ def test_gaps_of_an_approximate_solver_carry_its_error(tmp_path: Path) -> None:
     fit(tmp_path, measured := callback(**estimator(solver=Lanczos(steps=8, vectors=8))), max_epochs=1)
     value = {row.quantity: row.value for row in measured.history if row.place == Pair("conv1", "conv2")}
     assert value["DPI_XT_stderr"] > 0
-    (violations,) = {row.value for row in measured.history if row.quantity == "DPI_XT_violations"}
-    assert violations == float(value["DPI_XT"] < -2 * value["DPI_XT_stderr"] - 1e-4)
+    assert value["DPI_AMI_XT_stderr"] > 0
+    # An error of the solver alone says nothing of other samples: no p-values, and nothing is counted.
+    assert "DPI_AMI_XT_p" not in value
+    assert not {row.quantity for row in measured.history} & {"DPI_increases", "DPI_decreases"}

@@ -70,7 +70,7 @@ def script(package: ModuleType, root: Path) -> tuple[Any, MatrixRenyiCallback]:
     measured = callback(**drawing())
     trainer = package.Trainer(
         **QUIET,
-        callbacks=[measured, package.callbacks.ModelCheckpoint(root / "kept", monitor="I_TY/conv1", mode="max")],
+        callbacks=[measured, package.callbacks.ModelCheckpoint(root / "kept", monitor="AMI_TY/conv1", mode="max")],
         logger=package.loggers.TensorBoardLogger(root),
         max_epochs=2,
     )
@@ -83,7 +83,7 @@ def test_the_same_script_in_either_package(tmp_path: Path, package: ModuleType) 
     trainer, measured = script(package, tmp_path)
     assert isinstance(measured, package.Callback)
     assert moments(measured) == [(0, 0), (1, 3), (2, 7)]
-    assert [step for step, _ in events(trainer.log_dir)["I_XT/conv1"]] == [0, 3, 7]
+    assert [step for step, _ in events(trainer.log_dir)["AMI_XT/conv1"]] == [0, 3, 7]
     assert trainer.checkpoint_callback.best_model_score > 0
 
 
@@ -212,6 +212,9 @@ CHOICES = [
         "estimator: {solver: {class_path: lightning_infoplane.Leading, init_args: {rank: 6}}}",
         {"estimator": Estimator(solver=Leading(6))},
     ),
+    ("estimator: {standard_errors: null}", {"estimator": Estimator(standard_errors=None)}),
+    ("estimator: {standard_errors: blocks}", {}),
+    ("estimator: {standard_errors: {groups: 4}}", {"estimator": Estimator(standard_errors=Jackknife(4))}),
     ("outputs: {figures: auto}", {}),
     ("outputs: {figures: true}", {"outputs": Outputs(figures=True)}),
     ("outputs: {prog_bar: null, log: all}", {"outputs": Outputs(log="all")}),
@@ -248,6 +251,9 @@ LINES: list[tuple[list[str], dict[str, Any]]] = [
         {"estimator": Estimator(solver=Lanczos(steps=9), seed=3)},
     ),
     (["estimator.standard_errors.groups=4"], {"estimator": Estimator(standard_errors=Jackknife(4))}),
+    (["estimator.standard_errors=Jackknife"], {"estimator": Estimator(standard_errors=Jackknife(10))}),
+    (["estimator.standard_errors=blocks"], {}),
+    (['estimator={"standard_errors":null}'], {"estimator": Estimator(standard_errors=None)}),
     (["error_signals=true", "redundancy.map_pairs=5"], {"error_signals": True, "redundancy": Redundancy(map_pairs=5)}),
     (["outputs.log=all", "outputs.prog_bar=true"], {"outputs": Outputs(log="all", prog_bar=True)}),
 ]
@@ -369,7 +375,8 @@ def test_a_run_from_the_command_line_and_again_from_the_file_that_it_saved(tmp_p
     assert moments(first) == [(0, 0), (2, 7)]
     assert first.estimator == Estimator(alpha=2.0)
     assert {key for key in events(folder) if "/conv1" in key} == {
-        *("I_XT/conv1", "I_TY/conv1", "H_T/conv1", "DPI_XT/conv1-to-conv2", "DPI_TY/conv1-to-conv2"),
+        *("AMI_XT/conv1", "AMI_TY/conv1", "I_XT/conv1", "I_TY/conv1", "H_T/conv1"),
+        *("DPI_AMI_XT/conv1-to-conv2", "DPI_XT/conv1-to-conv2", "DPI_TY/conv1-to-conv2"),
         *("redundancy_synergy/conv1", "non_redundant/conv1", "total_correlation/conv1"),
     }
     again, _ = ran(package, tmp_path / "again", "--config", str(folder / "config.yaml"))
@@ -403,8 +410,8 @@ def test_the_yaml_example_runs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     scalars = events(next(tmp_path.glob("lightning_logs/version_0")))
-    assert {f"I_XT/conv{i}" for i in (1, 2, 3)} <= set(scalars)
-    assert [step for step, _ in scalars["I_XT/conv1"]] == [0, 17, 35]
+    assert {f"AMI_XT/conv{i}" for i in (1, 2, 3)} <= set(scalars)
+    assert [step for step, _ in scalars["AMI_XT/conv1"]] == [0, 17, 35]
 
 
 def test_the_yaml_example_says_what_the_defaults_are(tmp_path: Path) -> None:

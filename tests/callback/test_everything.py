@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -70,18 +70,22 @@ def cells(table: ElementTree.Element) -> list[list[str]]:
 
 
 def all_keys() -> set[str]:
-    of_layers = ["H_T", "I_XT", "I_TY", "I_XT_chance", "I_TY_chance", "I_XT_p", "I_TY_p", "bandwidth"]
-    of_layers += ["H_T_stderr", "I_XT_stderr", "I_TY_stderr", "total_correlation"]
+    of_layers = ["AMI_XT", "AMI_TY", "AMI_XT_p", "AMI_TY_p", "CKA_XT", "CKA_TY", "E_TT", "effective_rank"]
+    of_layers += ["H_T", "I_XT", "I_TY", "I_XT_chance", "I_TY_chance", "bandwidth", "total_correlation"]
+    with_error = ["AMI_XT", "AMI_TY", "CKA_XT", "CKA_TY", "effective_rank", "H_T", "I_XT", "I_TY"]
+    of_layers += [f"{quantity}_stderr" for quantity in with_error]
     of_layers += ["redundancy_synergy", "redundancy_synergy_stderr", "non_redundant", "non_redundant_stderr"]
-    of_errors = ["H_error", "I_error", "I_error_chance", "I_error_p", "bandwidth_error"]
-    of_errors += ["H_error_stderr", "I_error_stderr"]
-    of_pairs = ["DPI_XT", "DPI_TY", "DPI_XT_stderr", "DPI_TY_stderr"]
+    of_errors = ["AMI_error", "AMI_error_p", "AMI_error_stderr", "E_error", "H_error", "I_error", "I_error_chance"]
+    of_errors += ["H_error_stderr", "I_error_stderr", "bandwidth_error"]
+    of_pairs = ["DPI_AMI_XT", "DPI_AMI_TY", "DPI_XT", "DPI_TY"]
+    backward = ["DPI_AMI_error", "DPI_error"]
     return {
-        *("H_X", "H_Y", "H_error_last", "DPI_XT_violations", "DPI_error_violations"),
+        *("H_X", "H_Y", "H_error_last", "E_XX", "E_YY"),
+        *("DPI_increases", "DPI_decreases", "DPI_error_increases", "DPI_error_decreases"),
         *(f"{quantity}/{layer}" for quantity in of_layers for layer in CHOSEN),
         *(f"{quantity}/{layer}" for quantity in of_errors for layer in CHOSEN[:-1]),
-        *(f"{quantity}/{pair}" for quantity in of_pairs for pair in joined(PAIRS)),
-        *(f"{quantity}/{pair}" for quantity in ("DPI_error", "DPI_error_stderr") for pair in joined(BACKWARD)),
+        *(f"{gap}{end}/{pair}" for gap in of_pairs for end in ("", "_stderr", "_p") for pair in joined(PAIRS)),
+        *(f"{gap}{end}/{pair}" for gap in backward for end in ("", "_stderr", "_p") for pair in joined(BACKWARD)),
     }
 
 
@@ -92,7 +96,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[lp.Trainer, Ma
         layers=CHOSEN,
         error_signals=True,
         redundancy=True,
-        **estimator(standard_errors=Jackknife(4), shuffles=20),
+        **estimator(standard_errors=Jackknife(4)),
         **drawing(),
     )
     return trained(root, measured)
@@ -120,23 +124,37 @@ def test_markov_pairs_are_those_of_the_graph(everything: Any) -> None:
 def test_gaps_are_differences_of_logged_values(everything: Any) -> None:
     _, measured, _ = everything
     value = {(row.epoch, row.quantity, row.place): row.value for row in measured.history}
+    forward = {"DPI_AMI_XT": "AMI_XT", "DPI_AMI_TY": "AMI_TY", "DPI_XT": "I_XT", "DPI_TY": "I_TY"}
+    backward = {"DPI_AMI_error": "AMI_error", "DPI_error": "I_error"}
     for epoch in range(3):
-        for a, b in PAIRS:
-            gap = value[epoch, "I_XT", a] - value[epoch, "I_XT", b]
-            assert value[epoch, "DPI_XT", Pair(a, b)] == pytest.approx(gap, abs=1e-9)
-        for b, a in BACKWARD:
-            gap = value[epoch, "I_error", b] - value[epoch, "I_error", a]
-            assert value[epoch, "DPI_error", Pair(b, a)] == pytest.approx(gap, abs=1e-9)
+        for quantities, pairs in ((forward, PAIRS), (backward, BACKWARD)):
+            for (gap, base), (a, b) in product(quantities.items(), pairs):
+                difference = value[epoch, base, a] - value[epoch, base, b]
+                assert value[epoch, gap, Pair(a, b)] == pytest.approx(difference, abs=1e-9)
 
 
-def test_violations_are_counted_against_the_standard_error(everything: Any) -> None:
+def significant(p_values: list[float]) -> list[bool]:
+    """Holm, step by step: the smallest against a twentieth of their number, the next of one less, until one fails."""
+    ranks = sorted(range(len(p_values)), key=p_values.__getitem__)
+    found = [False] * len(p_values)
+    for rank, place in enumerate(ranks):
+        if p_values[place] * (len(p_values) - rank) >= 0.05:
+            break
+        found[place] = True
+    return found
+
+
+def test_increases_and_decreases_are_counted_by_size_and_significance(everything: Any) -> None:
     _, measured, _ = everything
     value = {(row.epoch, row.quantity, row.place): row.value for row in measured.history}
-    for quantity, pairs in (("DPI_XT", PAIRS), ("DPI_error", BACKWARD)):
+    for quantity, name, pairs in (("DPI_AMI_XT", "DPI", PAIRS), ("DPI_AMI_error", "DPI_error", BACKWARD)):
         for epoch in range(3):
-            gaps = [(value[epoch, quantity, p], value[epoch, f"{quantity}_stderr", p]) for p in pairs]
-            count = sum(gap < -2 * error - 1e-4 for gap, error in gaps)
-            assert value[epoch, f"{quantity}_violations", ""] == count
+            gaps = [value[epoch, quantity, p] for p in pairs]
+            p_values = [value[epoch, f"{quantity}_p", p] for p in pairs]
+            for sign, what in ((1, "decreases"), (-1, "increases")):
+                tested = significant([p if sign * gap > 0 else 1 - p for gap, p in zip(gaps, p_values, strict=True)])
+                count = sum(sure and sign * gap > 0.01 for sure, gap in zip(tested, gaps, strict=True))
+                assert value[epoch, f"{name}_{what}", ""] == count
 
 
 def test_every_number_is_finite_and_every_error_positive(everything: Any) -> None:
@@ -175,7 +193,7 @@ def test_every_live_picture_is_there_at_every_measurement(everything: Any) -> No
     done, _, _ = everything
     accumulator = EventAccumulator(str(done.log_dir), size_guidance={"images": 0})
     accumulator.Reload()
-    tags = {f"infoplane/{kind}" for kind in ("plane", "depth", "depth-I_error", "maps")}
+    tags = {f"infoplane/{kind}" for kind in ("plane", "depth", "depth-AMI_error", "maps")}
     assert set(accumulator.Tags()["images"]) == tags
     for tag in tags:
         assert [image.step for image in accumulator.Images(tag)] == [0, 3, 7]
@@ -202,7 +220,7 @@ def test_the_callback_says_each_remedy_once(tmp_path: Path) -> None:
         warnings.simplefilter("always")
         fit(tmp_path, callback(layers=["stem", "block.conv2"]), model=Dead())
     (spoken,) = [str(one.message) for one in caught if "collapsed" in str(one.message)]
-    assert "MatrixRenyiCallback: layer 'block.conv2' is collapsed. H(T) is 0% of log2 n" in spoken
+    assert "MatrixRenyiCallback: layer 'block.conv2': collapsed. H(T) is 0.0% of log2 n" in spoken
 
 
 def test_the_run_is_not_disturbed(everything: Any, tmp_path: Path) -> None:
@@ -223,7 +241,7 @@ def test_consecutive_pairs_on_request(tmp_path: Path) -> None:
     trained(tmp_path, measured)
     assert measured.markov_pairs == []
     executed = list(pairwise(CHOSEN))
-    assert {row.place for row in measured.history if row.quantity == "DPI_XT"} == set(executed)
+    assert {row.place for row in measured.history if row.quantity == "DPI_AMI_XT"} == set(executed)
 
 
 def test_error_signals_of_layers_of_which_one_reaches_the_loss_are_a_sentence(tmp_path: Path) -> None:
@@ -257,5 +275,5 @@ def test_a_layer_without_floats_is_left_out_with_a_sentence(tmp_path: Path) -> N
     measured = callback(layers=["conv", "mask"], error_signals=True)
     with pytest.warns(UserWarning, match=r"layer 'mask' is left out: expected floats \(32, \.\.\.\) as its output"):
         fit(tmp_path, measured, model=WithMask())
-    layers = {row.place for row in measured.history if row.quantity in ("I_XT", "I_error")}
+    layers = {row.place for row in measured.history if row.quantity in ("AMI_XT", "AMI_error")}
     assert layers == {"stem", "block.conv1", "block.conv2", "last"}

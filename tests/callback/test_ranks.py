@@ -60,7 +60,7 @@ def assert_those_of_one_process(found: Reports, single: dict[str, Any]) -> None:
     first, second = found
     assert first["history"] == second["history"]
     assert first["metrics"] == second["metrics"]
-    assert {key for key in first["metrics"] if key.startswith("I_TY")} >= {"I_TY/conv1", "I_TY/conv2"}
+    assert {key for key in first["metrics"] if key.startswith("AMI_TY")} >= {"AMI_TY/conv1", "AMI_TY/conv2"}
     for (*what, value), (*same, expected) in zip(first["history"], single["history"], strict=False):
         if what[0] == 0:
             assert what == same
@@ -92,7 +92,9 @@ def test_ranks_that_differ_in_everything_report_rank_0(reports: dict[str, Report
     assert first["probe"] == second["probe"]
     assert first["history"] == second["history"]
     assert first["metrics"] == second["metrics"]
-    assert {key.split("/")[0] for key in first["metrics"]} >= {"redundancy_synergy", "I_error", "DPI_XT_stderr"}
+    assert {key.split("/")[0] for key in first["metrics"]} >= {
+        *("redundancy_synergy", "AMI_error", "DPI_AMI_XT_stderr", "DPI_AMI_XT_p", "AMI_XT_p", "DPI_increases")
+    }
 
 
 def test_batch_norm_differs_between_ranks_and_values_do_not(reports: dict[str, Reports]) -> None:
@@ -104,7 +106,7 @@ def test_batch_norm_differs_between_ranks_and_values_do_not(reports: dict[str, R
 def test_two_probes_and_error_signals(reports: dict[str, Reports]) -> None:
     first, second = reports["both"]
     assert first["history"] == second["history"]
-    assert {"train/I_XT/conv1", "val/I_TY/conv2", "train/I_error/conv1"} <= set(first["metrics"])
+    assert {"train/AMI_XT/conv1", "val/AMI_TY/conv2", "train/AMI_error/conv1"} <= set(first["metrics"])
 
 
 def test_early_stopping_and_checkpoints_monitor_a_key(reports: dict[str, Reports]) -> None:

@@ -77,8 +77,8 @@ def main(scenario: str, strategy: str, folder: Path) -> None:
     watchers: list[lp.Callback] = []
     if scenario == "monitors":
         watchers = [
-            EarlyStopping("I_TY/conv2", mode="max", min_delta=100.0, patience=1),
-            ModelCheckpoint(folder / "kept", monitor="I_TY/conv2", mode="max", save_top_k=1, filename="{epoch}"),
+            EarlyStopping("AMI_TY/conv2", mode="max", min_delta=100.0, patience=1),
+            ModelCheckpoint(folder / "kept", monitor="AMI_TY/conv2", mode="max", save_top_k=1, filename="{epoch}"),
         ]
     if scenario == "both":
         options |= {"probe": Draw(32, ("train", "val")), "error_signals": True}

@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from properties import normal
 from torch import Tensor
 
 from lightning_infoplane import Estimator, InformationPlane, Row, gram
-from lightning_infoplane.measurement.entropies import Grams
+from lightning_infoplane.estimator.solvers import Estimate
+from lightning_infoplane.measurement.division import Part, divide
+from lightning_infoplane.measurement.entropies import Sides
 from lightning_infoplane.measurement.listener import Listener
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.rows import Pair, Place
@@ -65,12 +67,30 @@ def between(*names: str) -> list[Pair]:
     return [Pair(*name) for name in names]
 
 
-def moment(n: int = 24, layers: int = 5, labels: bool = True, seed: int = 0) -> Grams:
+def estimate(bits: float | list[float], stderr: float | list[float] = 0.0) -> Estimate:
+    """A made-up number of a Gram matrix; one error for all of them, or one each."""
+    value = torch.tensor(bits, dtype=torch.float64)
+    return Estimate(value, torch.tensor(stderr, dtype=torch.float64).expand_as(value).clone())
+
+
+class Moment(NamedTuple):
+    """Layers beside X and Y."""
+
+    sides: Sides
+    layers: dict[str, Tensor]
+
+
+def moment(n: int = 24, layers: int = 5, labels: bool = True, seed: int = 0) -> Moment:
     """Unrelated Gram matrices."""
     names = [f"layer{k}" for k in range(layers)]
     target = None if labels else gram(normal(n, 1, seed=seed + 100))
-    stack = {name: gram(normal(n, 3, seed=seed + k)) for k, name in enumerate(names)}
-    return Grams(gram(normal(n, 3, seed=seed + 50)), LABELS[:n] if labels else None, target, stack)
+    sides = Sides(gram(normal(n, 3, seed=seed + 50)), LABELS[:n] if labels else None, target)
+    return Moment(sides, {name: gram(normal(n, 3, seed=seed + k)) for k, name in enumerate(names)})
+
+
+def whole(n: int = 24, shuffles: int = 2, seed: int = 0) -> Part:
+    """Every sample, with so many shuffles."""
+    return divide(n, None, Estimator(shuffles=shuffles, standard_errors=None, seed=seed)).whole
 
 
 class World:
@@ -92,13 +112,15 @@ class World:
         """One of the processes, as the package sees it."""
 
         def first(tensor: Tensor) -> Tensor:
-            return self.exchange(rank, tensor, lambda slots: slots[0].clone())
+            found: Tensor = self.exchange(rank, tensor, lambda slots: slots[0].clone())
+            return found
 
         def first_object(whole: Any) -> Any:
             return self.exchange(rank, whole, lambda slots: slots[0])
 
         def total(tensor: Tensor) -> Tensor:
-            return self.exchange(rank, tensor, lambda slots: torch.stack(slots).sum(0))
+            found: Tensor = self.exchange(rank, tensor, lambda slots: torch.stack(slots).sum(0))
+            return found
 
         return Ranks(rank, self._size, first, first_object, total)
 

@@ -342,7 +342,8 @@ def through_a_checkpoint(state: dict[str, Any]) -> dict[str, Any]:
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
-    return torch.load(file, weights_only=True)
+    found: dict[str, Any] = torch.load(file, weights_only=True)
+    return found
 
 
 @settings(max_examples=30, deadline=None)

@@ -41,5 +41,5 @@ def test_what_was_told_in_vain_is_not_told_again() -> None:
 
 def test_a_listener_that_is_left_out_hears_everything_and_says_nothing() -> None:
     listener = Listener()
-    assert listener.notice("conv1", "it is dead.") is None
+    assert listener.notice("conv1", "it is dead.") is None  # type: ignore[func-returns-value]
     assert listener.progress(3) is None

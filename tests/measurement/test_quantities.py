@@ -1,29 +1,37 @@
-"""The one table: it is consistent in itself, and what is logged from it can be read back."""
+"""The one table: it is consistent in itself."""
 
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from itertools import product
 
 import pytest
 
-from lightning_infoplane import MatrixRenyiCallback, Row
-from lightning_infoplane.measurement.formulas import SignedSum
+from lightning_infoplane import MatrixRenyiCallback
+from lightning_infoplane.measurement.formulas import (
+    TX,
+    TY,
+    Adjusted,
+    Alignment,
+    Excess,
+    Independence,
+    Power,
+    SignedSum,
+    Term,
+    leaves_in,
+    needs_shuffles,
+)
 from lightning_infoplane.measurement.quantities import (
-    AXES,
-    ENTROPY,
-    INFORMATION,
+    AMI_ERROR,
+    AMI_TY,
+    AMI_XT,
+    PLANES,
     QUANTITIES,
-    Key,
+    SIGNS,
     by_key,
-    key_of,
-    log_key,
-    logged_rows,
-    read_key,
+    known_keys,
     with_panel,
 )
-from lightning_infoplane.measurement.quantity import Below, Gap, Logged, Of, Panel, Quantity, Subject
-from lightning_infoplane.measurement.rows import Pair, Place
+from lightning_infoplane.measurement.quantity import Count, Gap, Logged, Of, Panel, Quantity, Subject
 
 EVERY = [one for quantity in QUANTITIES for one in (quantity, *quantity.derived)]
 every = pytest.mark.parametrize("quantity", EVERY, ids=lambda quantity: quantity.key)
@@ -35,10 +43,18 @@ def named(quantities: list[Quantity]) -> list[str]:
 
 
 def sums() -> Iterator[tuple[Quantity, SignedSum]]:
-    """The quantities that are signed sums of entropies."""
+    """The quantities that are signed sums."""
     for quantity in QUANTITIES:
         if isinstance(quantity.formula, Mapping):
             yield quantity, quantity.formula
+
+
+def sums_of_entropies() -> Iterator[tuple[Quantity, Mapping[Term, int]]]:
+    """Those of entropies alone."""
+    for quantity, formula in sums():
+        terms = {leaf: sign for leaf, sign in formula.items() if isinstance(leaf, Term)}
+        if len(terms) == len(formula):
+            yield quantity, terms
 
 
 # ------------------------------------------------------------------------------------------------------ its entries
@@ -54,9 +70,8 @@ def test_what_stands_on_axes_and_above_columns_is_unique() -> None:
 
 
 @every
-def test_a_key_is_a_word_that_every_logger_accepts(quantity: Quantity) -> None:
+def test_a_key_is_a_word(quantity: Quantity) -> None:
     assert re.fullmatch("[A-Za-z][A-Za-z0-9_]*", quantity.key)
-    assert log_key(quantity.key) == quantity.key
 
 
 @every
@@ -68,10 +83,24 @@ def test_everything_is_said_in_words(quantity: Quantity) -> None:
     assert quantity.short
 
 
-def test_what_is_an_information_or_an_entropy_is_in_bits() -> None:
-    assert {quantity.unit for quantity, _ in sums()} == {"bits"}
-    assert {quantity.unit for quantity in QUANTITIES if isinstance(quantity.formula, Gap)} == {"bits"}
-    assert {quantity.unit for quantity in QUANTITIES if isinstance(quantity.formula, Below)} == {""}
+def test_what_is_an_entropy_an_information_or_an_excess_is_in_bits() -> None:
+    assert {quantity.unit for quantity, _ in sums_of_entropies()} == {"bits"}
+    assert {quantity.unit for quantity in QUANTITIES if isinstance(quantity.formula, Excess)} == {"bits"}
+
+
+def test_what_is_adjusted_aligned_or_counted_is_a_pure_number() -> None:
+    pure = [quantity for quantity in QUANTITIES if isinstance(quantity.formula, Adjusted | Power | Count)]
+    pure += [quantity for quantity, formula in sums() if any(isinstance(leaf, Alignment) for leaf in formula)]
+    assert {quantity.unit for quantity in pure} == {""}
+    assert len(pure) > 8
+
+
+def test_a_gap_and_all_that_belongs_to_a_quantity_but_its_p_value_have_its_unit() -> None:
+    for quantity in QUANTITIES:
+        if isinstance(quantity.formula, Gap):
+            assert quantity.unit == quantity.formula.of.unit
+        for one in quantity.derived:
+            assert one.unit == ("" if one is quantity.p_value else quantity.unit)
 
 
 @in_the_table
@@ -92,68 +121,113 @@ def test_what_has_to_be_asked_for_is_an_argument_of_the_callback(quantity: Quant
     assert (quantity.option == "error_signals") is (quantity.subject is Subject.ERROR_SIGNALS)
 
 
-def test_the_base_of_every_gap_is_a_signed_sum_of_the_table() -> None:
+def test_the_base_of_every_gap_is_a_quantity_of_layers_in_the_table() -> None:
     found = [quantity for quantity in QUANTITIES if isinstance(quantity.formula, Gap)]
-    assert named(found) == ["DPI_XT", "DPI_TY", "DPI_error"]
+    assert set(named(found)) == {*("DPI_AMI_XT", "DPI_AMI_TY", "DPI_XT", "DPI_TY"), *("DPI_AMI_error", "DPI_error")}
     for quantity in found:
         assert isinstance(quantity.formula, Gap)
         base = quantity.formula.of
         assert base in QUANTITIES
-        assert isinstance(base.formula, Mapping)
+        assert quantity.key == "DPI_" + base.key.removeprefix("I_")
         assert (quantity.of, base.of) == (Of.PAIR, Of.LAYER)
         assert quantity.subject is base.subject
         assert quantity.stderr
         assert base.stderr
 
 
-def test_what_is_counted_are_gaps_of_the_table() -> None:
-    found = [quantity for quantity in QUANTITIES if isinstance(quantity.formula, Below)]
-    assert named(found) == ["DPI_XT_violations", "DPI_error_violations"]
+def test_what_is_counted_are_tested_gaps_of_the_table() -> None:
+    found = [quantity for quantity in QUANTITIES if isinstance(quantity.formula, Count)]
+    assert named(found) == ["DPI_increases", "DPI_decreases", "DPI_error_increases", "DPI_error_decreases"]
     for quantity in found:
-        assert isinstance(quantity.formula, Below)
+        assert isinstance(quantity.formula, Count)
         assert quantity.formula.of in QUANTITIES
         assert isinstance(quantity.formula.of.formula, Gap)
+        assert quantity.formula.of.is_tested
         assert quantity.of is Of.PROBE
         assert quantity.subject is quantity.formula.of.subject
-        assert quantity.key == f"{quantity.formula.of.key}_violations"
+        assert quantity.key.endswith(f"_{quantity.formula.change.value}s")
 
 
-def test_sums_of_a_probe_are_of_terms_without_a_layer_and_those_of_a_layer_have_one() -> None:
-    for quantity, formula in sums():
-        assert any(term.layer for term in formula) is (quantity.of is Of.LAYER)
-        assert all(term.shuffle is None for term in formula)
-        assert set(formula.values()) <= {-1, +1}
+def test_what_is_counted_is_adjusted_information_not_bits() -> None:
+    """The order of bits follows the widths of the layers."""
+    for quantity in QUANTITIES:
+        if isinstance(quantity.formula, Count):
+            gap = quantity.formula.of
+            assert isinstance(gap.formula, Gap)
+            assert isinstance(gap.formula.of.formula, Adjusted)
+
+
+@in_the_table
+def test_what_is_of_a_probe_needs_no_layer_and_what_is_of_a_layer_needs_one(quantity: Quantity) -> None:
+    leaves = leaves_in(quantity.formula)
+    if leaves:
+        assert any(leaf.first == "T" for leaf in leaves) is (quantity.of is Of.LAYER)
+    for leaf in leaves:
+        assert not isinstance(leaf, Term) or leaf.shuffle is None
+
+
+def test_the_signs_of_a_sum_are_one() -> None:
+    assert {sign for _, formula in sums() for sign in formula.values()} == {-1, +1}
 
 
 def test_what_is_shuffled_changes_with_a_shuffle() -> None:
+    """Of bits the chance level is told; what is adjusted has it taken off, and what is of one variable has none."""
     for quantity in QUANTITIES:
-        changes = isinstance(quantity.formula, Mapping) and any(term.shuffled(0) != term for term in quantity.formula)
+        formula = quantity.formula if isinstance(quantity.formula, Mapping) else {}
+        changes = any(isinstance(leaf, Term) and leaf.shuffled(0) != leaf for leaf in formula)
         assert quantity.shuffled is changes
+        assert not (quantity.shuffled and needs_shuffles(quantity.formula))
 
 
 def test_error_signals_have_no_targets() -> None:
-    for quantity, formula in sums():
+    for quantity in QUANTITIES:
         if quantity.subject is Subject.ERROR_SIGNALS:
-            assert all(term.partner != "Y" for term in formula)
+            assert all("Y" not in (leaf.first, leaf.second) for leaf in leaves_in(quantity.formula))
 
 
 def test_every_formula_is_of_a_known_kind() -> None:
     for quantity in QUANTITIES:
-        assert isinstance(quantity.formula, Mapping | Gap | Below) or callable(quantity.formula), quantity.key
+        is_of_leaves = isinstance(quantity.formula, Mapping | Excess | Adjusted | Power)
+        is_of_quantities = isinstance(quantity.formula, Gap | Count)
+        assert is_of_leaves or is_of_quantities or callable(quantity.formula), quantity.key
+        assert is_of_leaves is bool(leaves_in(quantity.formula))
 
 
-def test_axes_entropies_and_information_are_in_the_table() -> None:
-    for quantity, limit in AXES:
+def test_adjusted_information_is_tested_for_the_independence_of_its_variables() -> None:
+    tested = {quantity: quantity.independence for quantity in QUANTITIES if quantity.independence is not None}
+    assert tested == {
+        AMI_XT: Independence("T", "X"),
+        AMI_TY: Independence("T", "Y"),
+        AMI_ERROR: Independence("T", "X"),
+    }
+    assert (AMI_XT.formula, AMI_TY.formula, AMI_ERROR.formula) == (Adjusted(TX), Adjusted(TY), Adjusted(TX))
+
+
+def test_planes_are_spanned_by_quantities_of_layers_with_limits_of_the_probe() -> None:
+    assert [(plane.across.key, plane.up.key) for plane in PLANES] == [("AMI_XT", "AMI_TY"), ("I_XT", "I_TY")]
+    assert [named(list(plane.limits)) for plane in PLANES] == [[], ["H_X", "H_Y"]]
+    for plane in PLANES:
+        assert {quantity.of for quantity in (plane.across, plane.up)} == {Of.LAYER}
+        assert {plane.across, plane.up, *plane.limits} <= set(QUANTITIES)
+        assert {quantity.of for quantity in plane.limits} <= {Of.PROBE}
+
+
+@pytest.mark.parametrize("subject", Subject)
+def test_what_a_layer_is_judged_by_is_in_the_table_and_of_its_subject(subject: Subject) -> None:
+    signs = SIGNS[subject]
+    for quantity in (signs.entropy, signs.itself, *signs.information, signs.bits):
         assert quantity in QUANTITIES
-        assert limit in QUANTITIES
-        assert (quantity.of, limit.of) == (Of.LAYER, Of.PROBE)
-    for told in (ENTROPY, INFORMATION):
-        assert {subject: quantity.subject for subject, quantity in told.items()} == {one: one for one in Subject}
-        assert all(quantity in QUANTITIES and quantity.of is Of.LAYER for quantity in told.values())
+        assert (quantity.of, quantity.subject) == (Of.LAYER, subject)
+    if signs.of_input is not None:
+        assert (signs.of_input.of, signs.of_input.subject) == (Of.PROBE, subject)
+        assert signs.of_input.formula == Excess(Term("X", "X"))
+    assert all(quantity.is_tested for quantity in signs.information)
+    assert signs.itself.formula == Excess(Term("T", "T"))
 
 
 def test_with_panel_keeps_the_order_of_the_table() -> None:
-    assert named(with_panel(Panel.GAPS)) == ["DPI_XT", "DPI_TY", "DPI_error"]
+    assert named(with_panel(Panel.PLANE)) == ["AMI_TY", "I_TY"]
+    assert named(with_panel(Panel.GAPS)) == ["DPI_AMI_XT", "DPI_AMI_error"]
     assert named(with_panel(Panel.MAPS)) == ["redundancy_synergy", "non_redundant"]
     assert all(with_panel(panel) for panel in Panel)
     everywhere = [quantity for panel in Panel for quantity in with_panel(panel)]
@@ -165,97 +239,14 @@ def test_by_key(quantity: Quantity) -> None:
     assert by_key(quantity.key) is quantity
 
 
-@pytest.mark.parametrize("key", ["I_ZZ", "", "train/I_XT", "H_X_stderr", "I_XT_violations"])
+def test_known_keys_are_those_of_everything() -> None:
+    assert known_keys() == named(EVERY)
+
+
+@pytest.mark.parametrize(
+    "key", ["I_ZZ", "", "train/I_XT", "H_X_stderr", "DPI_XT_violations", "I_XT_p", "AMI_XT_chance", "E_TT_stderr"]
+)
 def test_a_key_of_nothing_is_answered_with_those_there_are(key: str) -> None:
-    with pytest.raises(ValueError, match=rf"^'{key}' is no quantity\. There are I_XT, I_TY, .*, bandwidth_error\.$"):
+    there_are = r"There are AMI_XT, AMI_TY, .*, bandwidth_error\.$"
+    with pytest.raises(ValueError, match=rf"^'{key}' is no quantity\. {there_are}"):
         by_key(key)
-
-
-# ------------------------------------------------------------------------------------------------------- logged keys
-
-
-def row(key: str, place: Place = "", probe: str = "", value: float = 1.0) -> Row:
-    return Row(0, 0, probe, place, key, value)
-
-
-@pytest.mark.parametrize(
-    ("prefix", "probe", "quantity", "place", "key"),
-    [
-        ("", "", "I_XT", "encoder.0.conv", "I_XT/encoder.0.conv"),
-        ("a/", "train", "I_XT", "conv", "a/train/I_XT/conv"),
-        ("", "", "DPI_XT", Pair("a", "b"), "DPI_XT/a-to-b"),
-        ("", "", "H_X", "", "H_X"),
-        ("", "val", "H_X", "", "val/H_X"),
-        ("my run: ", "", "H_T", "σ(1)", "my_run__H_T/__1_"),
-        ("mine+", "val", "DPI_XT_stderr", Pair("a b", "c"), "mine_val/DPI_XT_stderr/a_b-to-c"),
-    ],
-)
-def test_keys(prefix: str, probe: str, quantity: str, place: Place, key: str) -> None:
-    assert key_of(row(quantity, place, probe), prefix) == key
-
-
-@pytest.mark.parametrize(
-    ("parts", "key"),
-    [
-        (("I_XT", "conv"), "I_XT/conv"),
-        (("", "H_X", ""), "H_X"),
-        (("my run: ", "H_T", "σ(1)"), "my_run__/H_T/__1_"),
-        (("A-Z.a_z/09",), "A-Z.a_z/09"),
-        (("a\nb\tc#d,e\"f'g",), "a_b_c_d_e_f_g"),
-        ((), ""),
-    ],
-)
-def test_parts_are_joined_in_the_characters_that_every_logger_accepts(parts: tuple[str, ...], key: str) -> None:
-    assert log_key(*parts) == key
-
-
-PLACES: dict[Of, list[Place]] = {
-    Of.PROBE: [""],
-    Of.LAYER: ["conv1", "features.0", "a-to-b", "blocks/0", "train", "H_T", "I_XT/conv", "H_X"],
-    Of.PAIR: [Pair("0", "2"), Pair("features.0", "features.3"), Pair("I_XT", "H_X"), Pair("val", "train")],
-}
-
-
-@every
-def test_what_was_logged_can_be_read_back(quantity: Quantity) -> None:
-    for prefix, probe, place in product(("", "mine/", "a.b/c/"), ("", "train", "val"), PLACES[quantity.of]):
-        key = key_of(row(quantity.key, place, probe), prefix)
-        found = read_key(key)
-        assert found == Key(prefix.removesuffix("/"), probe, place, quantity.key), key
-        assert found is not None
-        assert type(found.place) is type(place)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        *("", "/", "epoch", "train_loss", "val/loss", "lr-SGD/momentum", "hp_metric", "GPU/0/memory"),
-        *("I_XT", "train/I_XT", "DPI_XT", "I_XT/"),  # nothing without a layer
-        *("H_X/conv", "val/log2_n/conv", "DPI_XT_violations/a-to-b"),  # the probe has no layer
-        *("my_I_XT/conv", "I_XTRA/conv", "i_xt/conv", "H_X_stderr"),
-    ],
-)
-def test_keys_of_others_are_not_read(key: str) -> None:
-    assert read_key(key) is None
-
-
-# -------------------------------------------------------------------------------------------------- what is logged
-
-
-def test_the_main_quantities_are_logged_unless_all_were_asked_for() -> None:
-    rows = [row(quantity.key) for quantity in EVERY]
-    main, everything = ([one.quantity for one in logged_rows(rows, log)] for log in ("main", "all"))
-    assert logged_rows(rows) == logged_rows(rows, "main")
-    more = {quantity.key for quantity in EVERY if quantity.base is not None} | {"bandwidth", "bandwidth_error"}
-    assert set(everything) - set(main) == more
-    assert {quantity.key for quantity in EVERY} - set(everything) == {"log2_n"}
-    assert main == [key for key in named(EVERY) if key in main]  # in the order of the rows
-
-
-def test_a_row_without_a_quantity_is_an_error_not_a_row_less() -> None:
-    with pytest.raises(ValueError, match="'verdict' is no quantity"):
-        logged_rows([row("verdict", "conv")])
-
-
-def test_a_key_of_a_pair_names_two_layers() -> None:
-    assert read_key("DPI_XT/conv1") is None

@@ -11,19 +11,25 @@ from torch import Tensor
 
 from lightning_infoplane import (
     Alignment,
+    Bandwidth,
     Eigenvalues,
     Estimator,
     Fixed,
     InformationPlane,
+    Jackknife,
     MedianDistance,
+    Silverman,
     Solver,
     class_gram,
     feature_map_gram,
     gram,
+    joint_gram,
     renyi_entropy,
 )
+from lightning_infoplane.estimator.grams import reordered
 from lightning_infoplane.estimator.solvers import Estimate
-from lightning_infoplane.measurement.formulas import X, Y
+from lightning_infoplane.measurement.division import divide, width
+from lightning_infoplane.measurement.formulas import Leaf, Term, X, Y
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.reference import Reference
 
@@ -36,42 +42,48 @@ def reference(inputs: Tensor = INPUTS, targets: Tensor | None = CLASSES, **field
     return Reference(Estimator(**fields), inputs, targets)
 
 
+def bits(made: Reference, term: Term) -> Tensor:
+    """An entropy of the whole probe."""
+    made.synchronize(Ranks())
+    return made.entropies([term])[0][term].bits
+
+
 def test_x_is_the_gram_matrix_of_the_inputs_at_the_rules_bandwidth() -> None:
     made = reference(bandwidth=Fixed(3.0))
     assert made.n == N
     assert made.sigma.tolist() == [3.0, 3.0]  # the input's channels are its variables
-    assert_same_gram(made.grams.input, feature_map_gram(INPUTS, Fixed(3.0)))
-    assert made.grams.layers == {}
+    assert_same_gram(made.sides.input, feature_map_gram(INPUTS, Fixed(3.0)))
+    assert_bits(bits(made, X), renyi_entropy(feature_map_gram(INPUTS, Fixed(3.0))))
 
 
 def test_classes_are_labels_on_the_cpu() -> None:
     made = reference(targets=CLASSES.to(torch.uint8))
-    assert made.grams.target is None
-    assert made.grams.labels is not None
-    assert made.grams.labels.dtype == torch.long
-    assert torch.equal(made.grams.labels, CLASSES)
-    assert_bits(made.entropies[Y].bits, renyi_entropy(class_gram(CLASSES)))
+    assert made.sides.target is None
+    assert made.sides.labels is not None
+    assert made.sides.labels.dtype == torch.long
+    assert torch.equal(made.sides.labels, CLASSES)
+    assert_bits(bits(made, Y), renyi_entropy(class_gram(CLASSES)))
 
 
 def test_classes_with_a_bandwidth_are_one_hot_vectors() -> None:
     made = reference(targets=5 + 2 * CLASSES, target_bandwidth=Fixed(1.0))
-    assert made.grams.labels is None
-    assert made.grams.target is not None
-    assert_same_gram(made.grams.target, gram(torch.nn.functional.one_hot(CLASSES), Fixed(1.0)), 1e-6)
+    assert made.sides.labels is None
+    assert made.sides.target is not None
+    assert_same_gram(made.sides.target, gram(torch.nn.functional.one_hot(CLASSES), Fixed(1.0)), 1e-6)
 
 
 def test_continuous_targets_are_one_variable() -> None:
     targets = normal(N, 2, 3, seed=4)
     made = reference(targets=targets)
-    assert made.grams.target is not None
-    assert_same_gram(made.grams.target, gram(targets.reshape(N, 6)))
-    assert_bits(made.entropies[Y].bits, renyi_entropy(gram(targets.reshape(N, 6))))
+    assert made.sides.target is not None
+    assert_same_gram(made.sides.target, gram(targets.reshape(N, 6)))
+    assert_bits(bits(made, Y), renyi_entropy(gram(targets.reshape(N, 6))))
 
 
 def test_without_targets_there_is_no_y() -> None:
     made = reference(targets=None)
-    assert made.grams.partners == ["X"]
-    assert list(made.entropies) == [X]
+    assert made.sides.variables == ["X"]
+    assert (made.sides.labels, made.sides.target) == (None, None)
 
 
 @pytest.mark.parametrize("targets", [CLASSES, normal(N, seed=3)], ids=["classes", "continuous"])
@@ -85,8 +97,8 @@ def test_a_guide_is_made_only_for_rules_that_look_at_the_target(targets: Tensor)
 
 def test_gradients_of_targets_are_no_part_of_it() -> None:
     made = reference(targets=normal(N, seed=3).requires_grad_())
-    assert made.grams.target is not None
-    assert not made.grams.target.requires_grad
+    assert made.sides.target is not None
+    assert not made.sides.target.requires_grad
 
 
 def test_a_bandwidth_of_before_is_handed_to_the_rule() -> None:
@@ -132,17 +144,42 @@ class Counting(Solver):
         return Eigenvalues().with_classes(gram, labels, alpha)
 
 
-def test_measured_twice_its_own_spectrum_is_computed_once() -> None:
+def test_measured_twice_its_own_spectra_are_computed_once() -> None:
+    """Of X alone, with itself, and with itself after each shuffle: for the whole probe."""
     solver = Counting()
-    plane = InformationPlane(Estimator(solver=solver, shuffles=0))
+    plane = InformationPlane(Estimator(solver=solver))
     once = plane.reference(INPUTS, CLASSES)
     for epoch in range(3):
         measurement = plane.start(once)
         measurement.add("conv", LAYERS["conv"])
         plane.finish(measurement, epoch)
-    alone = [seen for seen in solver.seen if seen.shape == (N, N)]
-    assert len(alone) == 1
-    assert_same_gram(alone[0], feature_map_gram(INPUTS))
+    x, t = feature_map_gram(INPUTS), feature_map_gram(LAYERS["conv"])
+    of_x = [joint_gram(x), joint_gram(x, x), *(joint_gram(x, reordered(x, order)) for order in orders_of(once))]
+    of_t = [joint_gram(t), joint_gram(t, t), *(joint_gram(t, reordered(t, order)) for order in orders_of(once))]
+    assert [times_seen(solver, matrix) for matrix in of_x] == [1] * 4
+    assert [times_seen(solver, matrix) for matrix in of_t] == [3] * 4
+
+
+def orders_of(made: Reference) -> Tensor:
+    return made.division.whole.orders
+
+
+def times_seen(solver: Counting, matrix: Tensor) -> int:
+    return sum(torch.allclose(seen.squeeze(), matrix, rtol=0, atol=1e-12) for seen in solver.seen)
+
+
+def test_its_entropies_are_those_of_the_whole_and_of_every_part() -> None:
+    made = reference(normal(80, 3), torch.arange(80) % 3, bandwidth=Fixed(1.0))
+    made.synchronize(Ranks())
+    terms: list[Leaf] = [X, Y, Term("X", "X"), Term("X", "X", 0), Term("Y", "Y", 1)]
+    whole, *parts = made.entropies(terms)
+    assert len(parts) == 4
+    assert all(list(known) == terms for known in (whole, *parts))
+    for part, known in zip(made.division.parts, parts, strict=True):
+        x = gram(normal(80, 3)[part.keep], Fixed(1.0))
+        assert_bits(known[X].bits, renyi_entropy(x), 1e-4)  # spectra of parts are in float32
+        assert_bits(known[terms[3]].bits, renyi_entropy(joint_gram(x, reordered(x, part.orders[0]))), 1e-4)
+    assert made.entropies(terms) is made.entropies(terms)
 
 
 def test_measured_twice_its_rows_are_those_of_inputs_and_targets() -> None:
@@ -155,6 +192,50 @@ def test_measured_twice_its_rows_are_those_of_inputs_and_targets() -> None:
         assert plane.finish(measurement, epoch) == plain.measure(INPUTS, CLASSES, LAYERS, epoch)
 
 
+# ------------------------------------------------------------------------------------------------ division and widths
+
+
+@pytest.mark.parametrize("fields", [{}, {"standard_errors": Jackknife(4)}, {"standard_errors": None}, {"seed": 3}])
+def test_it_is_divided_by_its_classes(fields: dict[str, Any]) -> None:
+    labels = torch.arange(80) % 3
+    made = reference(normal(80, 3), labels, **fields)
+    made.synchronize(Ranks())
+    expected = divide(80, labels, Estimator(**fields))
+    assert torch.equal(made.division.whole.orders, expected.whole.orders)
+    assert len(made.division.parts) == len(expected.parts)
+    for part, same in zip(made.division.parts, expected.parts, strict=True):
+        assert part.keep is not None
+        assert same.keep is not None
+        assert torch.equal(part.keep, same.keep)
+
+
+@pytest.mark.parametrize(
+    ("rule", "follows"), [(MedianDistance(), True), (Alignment(), True), (Fixed(1.0), False), (Silverman(), False)]
+)
+def test_parts_have_the_width_of_the_whole_where_the_bandwidth_follows_the_samples(
+    rule: Bandwidth, follows: bool
+) -> None:
+    made = reference(bandwidth=rule)
+    made.synchronize(Ranks())
+    assert made.sides.target_width is None  # classes have no bandwidth
+    if not follows:
+        assert made.sides.input_width is None
+        return
+    assert made.sides.input_width is not None
+    assert float(made.sides.input_width) == float(width(made.sides.input))
+
+
+@pytest.mark.parametrize(("rule", "follows"), [(None, True), (MedianDistance(), True), (Fixed(1.0), False)])
+def test_targets_have_a_width_of_their_own(rule: Bandwidth | None, follows: bool) -> None:
+    made = reference(targets=normal(N, seed=3), bandwidth=Fixed(1.0), target_bandwidth=rule)
+    made.synchronize(Ranks())
+    assert made.sides.input_width is None
+    assert (made.sides.target_width is not None) is follows
+
+
+# ----------------------------------------------------------------------------------------------------- on all ranks
+
+
 def test_rank_0s_matrices_are_taken_at_the_first_use_alone() -> None:
     asked: list[Tensor] = []
 
@@ -165,16 +246,26 @@ def test_rank_0s_matrices_are_taken_at_the_first_use_alone() -> None:
     made = reference(targets=normal(N, seed=3))
     made.synchronize(Ranks(first=first))
     assert sorted(tuple(tensor.shape) for tensor in asked) == [(2,), (N, N), (N, N)]
-    grams, sigma = made.grams, made.sigma
+    sides, sigma = made.sides, made.sigma
     made.synchronize(Ranks(first=first))
     assert len(asked) == 3
-    assert made.grams is grams
+    assert made.sides is sides
     assert made.sigma is sigma
 
 
 def test_labels_are_those_of_rank_0_too() -> None:
     made = reference()
     made.synchronize(Ranks(first=lambda tensor: torch.zeros_like(tensor)))
-    assert made.grams.labels is not None
-    assert not bool(made.grams.labels.any())
-    assert made.grams.labels.device.type == "cpu"
+    assert made.sides.labels is not None
+    assert not bool(made.sides.labels.any())
+    assert made.sides.labels.device.type == "cpu"
+
+
+def test_the_division_is_by_the_labels_of_rank_0() -> None:
+    """Or two processes would measure parts that are not the same."""
+    theirs, mine = torch.arange(80) % 3, (torch.arange(80) > 40).long()
+    made = reference(normal(80, 3), mine)
+    made.synchronize(Ranks(first=lambda tensor: theirs if tensor.dtype == torch.long else tensor))
+    expected = divide(80, theirs, Estimator())
+    assert torch.equal(made.division.whole.orders, expected.whole.orders)
+    assert not torch.equal(made.division.whole.orders, divide(80, mine, Estimator()).whole.orders)

@@ -27,7 +27,7 @@ from lightning_infoplane import (
 )
 from lightning_infoplane.measurement.settings import Choice, as_data
 
-CHANGED = [
+CHANGED: list[tuple[dict[str, Any], str]] = [
     ({}, "Estimator()"),
     ({"alpha": 2}, "Estimator(alpha=2)"),
     ({"alpha": 1}, "Estimator(alpha=1)"),
@@ -41,10 +41,12 @@ CHANGED = [
     ({"solver": Eigenvalues(torch.float32)}, "Estimator(solver=Eigenvalues(dtype=torch.float32))"),
     ({"solver": Leading(3)}, "Estimator(solver=Leading(rank=3, iterations=8, seed=0))"),
     ({"shuffles": 0}, "Estimator(shuffles=0)"),
-    ({"shuffles": 1, "seed": 0}, "Estimator()"),
+    ({"shuffles": 2, "seed": 0}, "Estimator()"),
+    ({"standard_errors": "blocks"}, "Estimator()"),
+    ({"standard_errors": None}, "Estimator(standard_errors=None)"),
     (
         {"seed": 3, "standard_errors": Jackknife(), "shuffles": 20},
-        "Estimator(shuffles=20, standard_errors=Jackknife(groups=8), seed=3)",
+        "Estimator(shuffles=20, standard_errors=Jackknife(groups=10), seed=3)",
     ),
 ]
 
@@ -54,8 +56,8 @@ def test_the_defaults() -> None:
     assert dataclasses.asdict(estimator)["alpha"] == 1.01
     assert (estimator.bandwidth, estimator.target_bandwidth) == (MedianDistance(), None)
     assert estimator.solver == Eigenvalues()
-    assert (estimator.shuffles, estimator.standard_errors, estimator.seed) == (1, None, 0)
-    assert Jackknife().groups == 8
+    assert (estimator.shuffles, estimator.standard_errors, estimator.seed) == (2, "blocks", 0)
+    assert Jackknife().groups == 10
 
 
 @pytest.mark.parametrize(("fields", "printed"), CHANGED, ids=[printed for _, printed in CHANGED])
@@ -72,7 +74,7 @@ def test_a_plane_prints_its_estimator() -> None:
 def test_equal_settings_are_one_key() -> None:
     assert {Estimator(alpha=2): 1}[Estimator(alpha=2)] == 1
     assert Estimator(alpha=2) != Estimator(alpha=2, seed=1)
-    assert len({Estimator(**fields) for fields, _ in CHANGED}) == len(CHANGED) - 2  # two are the defaults again
+    assert len({Estimator(**fields) for fields, _ in CHANGED}) == len(CHANGED) - 3  # three are the defaults again
 
 
 def test_it_cannot_be_changed_but_replaced() -> None:
@@ -119,10 +121,12 @@ def test_it_cannot_be_changed_but_replaced() -> None:
         (
             {"standard_errors": 3},
             TypeError,
-            r"standard_errors=3: expected an instance of Jackknife, such as standard_errors=Jackknife\(groups=8\)\.",
+            r'^standard_errors=3: expected "blocks", Jackknife\(groups=10\) or None\.$',
         ),
-        ({"standard_errors": Jackknife}, TypeError, "expected an instance of Jackknife"),
-        ({"standard_errors": True}, TypeError, "standard_errors=True: expected an instance of Jackknife"),
+        ({"standard_errors": Jackknife}, TypeError, r"standard_errors=<class .*Jackknife'>: expected \"blocks\""),
+        ({"standard_errors": True}, TypeError, 'standard_errors=True: expected "blocks"'),
+        ({"standard_errors": "jackknife"}, TypeError, "standard_errors='jackknife': expected \"blocks\""),
+        ({"standard_errors": ""}, TypeError, "standard_errors='': expected \"blocks\""),
         (
             {"shuffles": 1.5},
             ValueError,
@@ -143,7 +147,7 @@ def test_what_cannot_be_meant_is_refused(fields: dict[str, Any], kind: type[Exce
 
 @pytest.mark.parametrize("groups", [1, 0, -8, 2.0, True, None])
 def test_a_jackknife_needs_two_groups(groups: Any) -> None:
-    message = rf"^Jackknife\(groups={groups}\): expected a whole number of at least 2; 8 are usual\.$"
+    message = rf"^Jackknife\(groups={groups}\): expected a whole number of at least 2; 10 are usual\.$"
     with pytest.raises(ValueError, match=message):
         Jackknife(groups)
 
@@ -186,10 +190,15 @@ def test_as_data_names_classes_and_every_field() -> None:
         "bandwidth": {"class": "Alignment", "momentum": 0.9, "freeze": True},
         "target_bandwidth": None,
         "solver": {"class": "Eigenvalues", "dtype": "torch.float32"},
-        "shuffles": 1,
+        "shuffles": 2,
         "standard_errors": {"class": "Jackknife", "groups": 4},
         "seed": 0,
     }
+
+
+@pytest.mark.parametrize("how", ["blocks", None])
+def test_as_data_says_how_errors_are_found(how: Any) -> None:
+    assert as_data(Estimator(standard_errors=how))["standard_errors"] == how
 
 
 @pytest.mark.parametrize("fields", [fields for fields, _ in CHANGED], ids=str)

@@ -358,7 +358,7 @@ def test_vanishing_and_exploding_errors_have_the_same_entropies(scale: float) ->
     expected, found = table(1.0), table(scale)
     assert expected.keys() == found.keys()
     assert {quantity for _, quantity in found} == {
-        *("H_error_last", "H_error", "I_error", "DPI_error", "DPI_error_violations", "bandwidth_error")
+        *("H_error_last", "H_error", "I_error", "DPI_error", "bandwidth_error")
     }
     for (layer, quantity), value in expected.items():
         factor = scale if quantity == "bandwidth_error" else 1.0

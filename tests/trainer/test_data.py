@@ -239,8 +239,8 @@ def test_train_and_validation_side_by_side(tmp_path: Path) -> None:
         assert [row for row in both.history if row.probe == source] == [
             row._replace(probe=source) for row in alone.history
         ]
-        assert f"{source}/I_XT/conv1" in done.callback_metrics
-        assert f"{source}/DPI_XT/conv1-to-conv2" in done.callback_metrics
+        assert f"{source}/AMI_XT/conv1" in done.callback_metrics
+        assert f"{source}/DPI_AMI_XT/conv1-to-conv2" in done.callback_metrics
         assert f"{source}/H_X" in done.callback_metrics
 
 

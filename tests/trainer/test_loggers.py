@@ -20,7 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lightning_infoplane import Draw, Jackknife, MatrixRenyiCallback, Row
 from lightning_infoplane.measurement.history import Facts
-from lightning_infoplane.measurement.quantities import QUANTITIES, log_key
+from lightning_infoplane.measurement.keys import log_key
+from lightning_infoplane.measurement.quantities import QUANTITIES
+from lightning_infoplane.measurement.quantity import Logged
 from lightning_infoplane.measurement.rows import Pair
 from lightning_infoplane.trainer.loggers import ModuleLog, log_figure, log_scalars, log_text, run_folder
 
@@ -44,7 +46,7 @@ def test_tensorboard_has_curves_pictures_and_the_card(tmp_path: Path) -> None:
     measured = callback(**drawing())
     done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
     scalars = events(done.log_dir)
-    for key in ("I_XT/conv1", "H_X"):
+    for key in ("AMI_XT/conv1", "H_X"):
         assert scalars[key] == [
             (s, pytest.approx(v, rel=1e-6)) for s, v in zip(STEPS, values(measured, key), strict=True)
         ]
@@ -67,16 +69,16 @@ def test_csv_has_curves_and_pictures_are_files(tmp_path: Path) -> None:
     measured = callback(**drawing())
     done = fit(tmp_path, measured, logger=CSVLogger(tmp_path))
     with (Path(done.log_dir) / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["I_XT/conv1"]]
+        rows = [row for row in csv.DictReader(file) if row["AMI_XT/conv1"]]
     assert [int(row["step"]) for row in rows] == STEPS
-    assert [float(row["I_XT/conv1"]) for row in rows] == values(measured, "I_XT/conv1")
+    assert [float(row["AMI_XT/conv1"]) for row in rows] == values(measured, "AMI_XT/conv1")
     assert (Path(done.log_dir) / "infoplane-plane.png").read_bytes().startswith(PNG)
 
 
 def test_two_probes_have_curves_and_pictures_of_their_own(tmp_path: Path) -> None:
     measured = callback(**drawing(), probe=Draw(32, ("train", "val")), name="mine", log_prefix="")
     done = fit(tmp_path, measured, logger=TensorBoardLogger(tmp_path))
-    assert {f"{probe}/I_XT/{layer}" for probe in ("train", "val") for layer in LAYERS} <= set(events(done.log_dir))
+    assert {f"{probe}/AMI_XT/{layer}" for probe in ("train", "val") for layer in LAYERS} <= set(events(done.log_dir))
     accumulator = EventAccumulator(done.log_dir)
     accumulator.Reload()
     assert {"infoplane-mine/train/plane", "infoplane-mine/val/depth"} <= set(accumulator.Tags()["images"])
@@ -90,7 +92,7 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = callback(**drawing())
     fit(tmp_path, measured, logger=logger)
     client = mlflow.tracking.MlflowClient((tmp_path / "mlruns").as_uri())
-    for key in ("I_XT/conv1", "DPI_XT/conv1-to-conv2", "H_X"):
+    for key in ("AMI_XT/conv1", "DPI_AMI_XT/conv1-to-conv2", "H_X"):
         history = client.get_metric_history(logger.run_id, key)
         assert [(one.step, one.value) for one in history] == list(zip(STEPS, values(measured, key), strict=True))
     pictures = client.list_artifacts(logger.run_id, "infoplane")
@@ -135,9 +137,9 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb.finish()
     written = next(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     deadline = time.monotonic() + 60  # a process of W&B's own writes the file; on a busy machine it may come late
-    while not (found := wandb_curve(written, "I_XT/conv1")) and time.monotonic() < deadline:
+    while not (found := wandb_curve(written, "AMI_XT/conv1")) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert found == dict(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
+    assert found == dict(zip(STEPS, values(measured, "AMI_XT/conv1"), strict=True))
     for kind in ("plane", "depth"):
         pictures = list(tmp_path.glob(f"wandb/offline-run-*/files/media/images/infoplane/{kind}_*.png"))
         assert len(pictures) == 3
@@ -164,8 +166,8 @@ def test_comet_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         lines = [json.loads(line) for line in archive.read("messages.json").splitlines()]
         pictures = [name for name in archive.namelist() if name.endswith(".svg")]
     metrics = [line["payload"]["metric"] for line in lines if line["type"] == "metric_msg"]
-    found = {one["step"]: one["metricValue"] for one in metrics if one["metricName"] == "I_XT/conv1"}
-    assert found == dict(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
+    found = {one["step"]: one["metricValue"] for one in metrics if one["metricName"] == "AMI_XT/conv1"}
+    assert found == dict(zip(STEPS, values(measured, "AMI_XT/conv1"), strict=True))
     assert len(pictures) == 6  # the plane and the profile, three times
 
 
@@ -197,8 +199,8 @@ class Diary(Logger):
 def test_a_logger_of_the_users_own(tmp_path: Path) -> None:
     diary, measured = Diary(), callback(**drawing())
     fit(tmp_path, measured, logger=diary)
-    found = [(step, metrics["I_XT/conv1"]) for step, metrics in diary.lines if "I_XT/conv1" in metrics]
-    assert found == list(zip(STEPS, values(measured, "I_XT/conv1"), strict=True))
+    found = [(step, metrics["AMI_XT/conv1"]) for step, metrics in diary.lines if "AMI_XT/conv1" in metrics]
+    assert found == list(zip(STEPS, values(measured, "AMI_XT/conv1"), strict=True))
     assert list(tmp_path.rglob("infoplane-plane.png"))
 
 
@@ -207,8 +209,8 @@ def test_several_loggers_at_once(tmp_path: Path) -> None:
     diary, board = Diary(), TensorBoardLogger(tmp_path, "board")
     fit(tmp_path, callback(**drawing()), logger=[board, CSVLogger(tmp_path, "csv"), diary])
     scalars = events(board.log_dir)
-    assert [step for step, _ in scalars["I_XT/conv1"]] == STEPS
-    assert sum("I_XT/conv1" in metrics for _, metrics in diary.lines) == 3
+    assert [step for step, _ in scalars["AMI_XT/conv1"]] == STEPS
+    assert sum("AMI_XT/conv1" in metrics for _, metrics in diary.lines) == 3
     accumulator = EventAccumulator(board.log_dir)
     accumulator.Reload()
     assert "infoplane/plane" in accumulator.Tags()["images"]
@@ -245,7 +247,7 @@ def test_a_logger_that_fails_on_a_picture_does_not_end_training(tmp_path: Path) 
 def test_mlflow_changes_no_key() -> None:
     """Its rule, read from the package: letters, digits and ``_ - . / : space``."""
     validation = pytest.importorskip("mlflow.utils.validation")
-    validation._validate_metric_name(log_key("", "I_XT", "layer (1): σ"))
+    validation._validate_metric_name(log_key("", "AMI_XT", "layer (1): σ"))
 
 
 def recorder(**methods: Callable[..., Any]) -> tuple[Any, list[tuple[str, Any]]]:
@@ -309,13 +311,27 @@ def test_text_goes_to_whatever_can_show_it(api: str) -> None:
 
 ROWS = [
     Row(2, 4, "", "", "log2_n", 5.0),
+    Row(2, 4, "", "", "DPI_increases", 1.0),
+    Row(2, 4, "", "conv1", "AMI_XT", 0.75),
     Row(2, 4, "", "conv1", "I_XT", 1.5),
-    Row(2, 4, "val", Pair("conv1", "conv2"), "DPI_XT", 0.25),
+    Row(2, 4, "val", Pair("conv1", "conv2"), "DPI_AMI_XT", 0.25),
+    Row(2, 4, "", "conv1", "AMI_XT_p", 0.01),
+    Row(2, 4, "", "conv1", "CKA_XT", 0.5),
     Row(2, 4, "", "conv1", "I_XT_chance", 0.5),
     Row(2, 4, "", "conv1", "bandwidth", 3.0),
 ]
-MAIN = {"mine/I_XT/conv1": 1.5, "mine/val/DPI_XT/conv1-to-conv2": 0.25}
-ALL = MAIN | {"mine/I_XT_chance/conv1": 0.5, "mine/bandwidth/conv1": 3.0}
+MAIN = {
+    "mine/DPI_increases": 1.0,
+    "mine/AMI_XT/conv1": 0.75,
+    "mine/I_XT/conv1": 1.5,
+    "mine/val/DPI_AMI_XT/conv1-to-conv2": 0.25,
+}
+ALL = MAIN | {
+    "mine/AMI_XT_p/conv1": 0.01,
+    "mine/CKA_XT/conv1": 0.5,
+    "mine/I_XT_chance/conv1": 0.5,
+    "mine/bandwidth/conv1": 3.0,
+}
 
 
 @pytest.mark.parametrize(("log", "expected"), [("main", MAIN), ("all", ALL)], ids=["main", "all"])
@@ -397,16 +413,17 @@ def test_without_a_logger_files_are_where_the_trainer_puts_its_own() -> None:
 
 
 def test_by_default_only_the_main_quantities_are_logged_and_all_are_in_the_table(tmp_path: Path) -> None:
-    options = estimator(shuffles=20, standard_errors=Jackknife(2))
-    diary, measured = Diary(), MatrixRenyiCallback(probe=32, **options)
+    diary, measured = Diary(), MatrixRenyiCallback(probe=32, **estimator(standard_errors=Jackknife(2)))
     done = fit(tmp_path, measured, logger=diary)
-    derived = {one.key for quantity in QUANTITIES for one in quantity.derived} | {"bandwidth", "log2_n"}
-    logged = {key for _, metrics in diary.lines for key in metrics}
-    assert "I_XT/conv1" in logged
-    for key in (*logged, *done.callback_metrics):
-        assert key.partition("/")[0] not in derived
+    main = {quantity.key for quantity in QUANTITIES if quantity.logged is Logged.MAIN}
+    logged = {key for _, metrics in diary.lines for key in metrics if not key.startswith(("train_", "val_", "epoch"))}
+    assert logged >= {"AMI_XT/conv1", "AMI_TY/conv2", "I_XT/conv1", "DPI_AMI_XT/conv1-to-conv2", "DPI_increases"}
+    monitored = {key for key in done.callback_metrics if not key.startswith(("train_", "val_"))}
+    assert monitored == logged
+    assert {key.partition("/")[0] for key in logged} <= main
     assert {row.quantity for row in measured.history} >= {
-        *("I_XT_chance", "I_XT_p", "I_XT_stderr", "DPI_XT_stderr", "bandwidth", "log2_n"),
+        *("AMI_XT_p", "AMI_XT_stderr", "DPI_AMI_XT_p", "DPI_AMI_XT_stderr", "CKA_XT", "E_TT", "effective_rank"),
+        *("I_XT_chance", "I_XT_stderr", "DPI_XT_stderr", "bandwidth", "log2_n"),
     }
 
 

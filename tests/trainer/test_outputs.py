@@ -16,7 +16,13 @@ from properties import assert_is_a_value
 from lightning_infoplane import History, MatrixRenyiCallback, Outputs, Row
 from lightning_infoplane.trainer.outputs import Writer
 
-ROWS = [Row(1, 3, "", "", "H_X", 4.0), Row(1, 3, "", "conv1", "I_XT", 1.5), Row(1, 3, "", "conv1", "bandwidth", 3.0)]
+ROWS = [
+    Row(1, 3, "", "", "H_X", 4.0),
+    Row(1, 3, "", "conv1", "AMI_XT", 0.5),
+    Row(1, 3, "", "conv1", "AMI_XT_stderr", 0.02),
+    Row(1, 3, "", "conv1", "I_XT", 1.5),
+    Row(1, 3, "", "conv1", "bandwidth", 3.0),
+]
 
 
 # ----------------------------------------------------------------------------------------------------- the choice
@@ -206,9 +212,11 @@ def test_other_ranks_and_runs_of_one_batch_leave_nothing(
     assert album.texts == album.pictures == []
 
 
+MAIN = {"mine/H_X", "mine/AMI_XT/conv1", "mine/I_XT/conv1"}
+
+
 @pytest.mark.parametrize(
-    ("log", "expected"),
-    [("main", {"mine/H_X", "mine/I_XT/conv1"}), ("all", {"mine/H_X", "mine/I_XT/conv1", "mine/bandwidth/conv1"})],
+    ("log", "expected"), [("main", MAIN), ("all", MAIN | {"mine/AMI_XT_stderr/conv1", "mine/bandwidth/conv1"})]
 )
 def test_what_is_logged_is_what_was_asked_for(album: Album, log: Any, expected: set[str]) -> None:
     writer = Writer(Outputs(log=log), "infoplane", "mine/")

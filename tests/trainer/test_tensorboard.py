@@ -50,8 +50,12 @@ def test_a_chart_has_all_layers_of_a_quantity_and_nothing_else(
     )
     (charts,) = layouts(done.log_dir).values()
     logged = set(events(done.log_dir))
-    for quantity, words in (("I_XT", "information about the input, I(X;T)"), ("H_T", "entropy, H(T)")):
-        (pattern,) = charts[f"{words} (bits)"]
+    for quantity, words in (
+        ("AMI_XT", "adjusted information about the input, AMI(X;T)"),
+        ("I_XT", "information about the input, I(X;T) (bits)"),
+        ("H_T", "entropy, H(T) (bits)"),
+    ):
+        (pattern,) = charts[words]
         assert {tag for tag in logged if re.match(pattern, tag)} == {
             tag for tag in logged if tag.startswith(f"{prefix}{quantity}/")
         }
@@ -84,7 +88,7 @@ def test_every_layer_is_a_run_with_the_same_values_and_short_tags(
     assert not [path for path in Path(done.log_dir).iterdir() if "-to-" in path.name]
     for layer in {row.place for row in measured.history if row.quantity == "H_T"}:
         alone = events(Path(done.log_dir) / layer)
-        assert {prefix + tag for tag in ("I_XT", "H_T", "bandwidth")} <= set(alone)
+        assert {prefix + tag for tag in ("AMI_XT", "I_XT", "H_T", "bandwidth")} <= set(alone)
         assert {f"{tag}/{layer}" for tag in alone} <= set(whole)
         for tag, curve in alone.items():
             assert curve == whole[f"{tag}/{layer}"]
@@ -103,6 +107,9 @@ ROWS = [
     Row(1, 3, "", "blocks.0", "I_XT", 1.5),
     Row(1, 3, "", "blocks.0", "bandwidth", 3.0),
     Row(1, 3, "", "a layer (1)", "I_XT", 1.0),
+    Row(1, 3, "", "a layer (1)", "AMI_XT", 0.5),
+    Row(1, 3, "", "a layer (1)", "AMI_XT_p", 0.01),
+    Row(1, 3, "", Pair("blocks.0", "a layer (1)"), "DPI_AMI_XT", 0.5),
     Row(1, 3, "", Pair("blocks.0", "a layer (1)"), "DPI_XT", 0.5),
 ]
 
@@ -121,11 +128,12 @@ def test_a_layers_run_holds_what_is_logged_of_it(tmp_path: Path, log: str, tags:
     below = {path.name for path in Path(folder).iterdir() if path.is_dir()}
     assert below == {"blocks.0", "a_layer__1_"}  # not the probe, not the pair
     assert set(events(Path(folder) / "blocks.0")) == tags
-    assert events(Path(folder) / "a_layer__1_") == {"mine/I_XT": [(3, 1.0)]}
+    other = {"mine/I_XT": [(3, 1.0)], "mine/AMI_XT": [(3, 0.5)]}
+    assert {tag: curve for tag, curve in events(Path(folder) / "a_layer__1_").items() if "_p" not in tag} == other
 
 
 def test_charts_are_of_what_is_logged_and_drawn(tmp_path: Path) -> None:
-    """A bandwidth is drawn in no picture, so it has no chart either."""
+    """A bandwidth or a gap in bits is drawn in no picture, so it has no chart either."""
     logger, folder = board(tmp_path)
     extras = TensorBoardExtras(layout=True)
     extras([logger], "", ROWS, "all", step=3)
@@ -133,7 +141,8 @@ def test_charts_are_of_what_is_logged_and_drawn(tmp_path: Path) -> None:
     (charts,) = layouts(folder).values()
     assert charts == {
         "information about the input, I(X;T) (bits)": ["^I_XT/"],
-        "information about the input lost, I(X;T₁) − I(X;T₂) (bits)": ["^DPI_XT/"],
+        "adjusted information about the input, AMI(X;T)": ["^AMI_XT/"],
+        "adjusted information about the input lost, AMI(X;T₁) − AMI(X;T₂)": ["^DPI_AMI_XT/"],
     }
 
 

@@ -1,5 +1,6 @@
-"""A run in words: what it cost, remarks on layers that say nothing, and the text card."""
+"""A run in words: what it cost, remarks on layers that say less than it seems, and the text card."""
 
+import math
 import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
@@ -24,29 +25,34 @@ from lightning_infoplane import (
     Silverman,
 )
 from lightning_infoplane.measurement.history import Facts
+from lightning_infoplane.measurement.quantities import OUTLIER
 from lightning_infoplane.measurement.settings import as_data
 from lightning_infoplane.network.chains import Chain
-from lightning_infoplane.views.card import bill, card, remarks, table_columns, told_settings
+from lightning_infoplane.views.card import bill, card, remarks, table_columns, told, told_settings
 
 LIMIT = 6.0
 NAMES = {name: getattr(lightning_infoplane, name) for name in lightning_infoplane.__all__}
 
 
-def rows_of(layer: str, entropy: float, shared: float, chance: float | None = 0.5, probe: str = "") -> list[Row]:
-    """The rows that verdicts are made from."""
-    values = {"H_T": entropy, "I_XT": shared, "I_TY": 0.25} | ({} if chance is None else {"I_XT_chance": chance})
-    return [Row(3, 7, probe, layer, quantity, value) for quantity, value in values.items()]
+def rows_of(layer: str, probe: str = "", **values: float) -> list[Row]:
+    """The rows that verdicts are made from, of a layer that is fine in all that is not said."""
+    usual = {"H_T": 3.0, "E_TT": 1.0, "AMI_XT": 0.75, "AMI_XT_p": 1e-9, "AMI_TY": 0.25, "AMI_TY_p": 1e-9}
+    return [Row(3, 7, probe, layer, key, value) for key, value in (usual | values).items() if not math.isnan(value)]
 
 
 def of_moment(*layers: list[Row], probe: str = "") -> list[Row]:
     return [Row(3, 7, probe, "", "log2_n", LIMIT), *(row for layer in layers for row in layer)]
 
 
-OK, SATURATED, COLLAPSED, AT_CHANCE = (
-    rows_of("ok", 3.0, 1.5),
-    rows_of("full", 5.94, 3.0),
-    rows_of("flat", 0.06, 0.01),
-    rows_of("lost", 3.0, 0.52),
+NO_AMI = dict.fromkeys(("AMI_XT", "AMI_XT_p", "AMI_TY", "AMI_TY_p"), math.nan)
+OK, SATURATED, COLLAPSED, NOT_RESOLVED, AT_CHANCE, HALF_AT_CHANCE, WILD = (
+    rows_of("ok"),
+    rows_of("full", H_T=5.94),
+    rows_of("flat", H_T=0.06, E_TT=1e-4, **NO_AMI),
+    rows_of("dim", E_TT=0.0012, **NO_AMI),
+    rows_of("lost", AMI_XT=0.004, AMI_XT_p=0.3, AMI_TY=-0.002, AMI_TY_p=0.71),
+    rows_of("raw", AMI_TY=0.011, AMI_TY_p=0.062),
+    rows_of("wild", **{OUTLIER.key: 17.0}),
 )
 
 
@@ -89,58 +95,100 @@ def test_a_layer_that_says_something_needs_no_remark() -> None:
         (
             SATURATED,
             " full saturated",
-            "layer 'full' is saturated. H(T) is 99% of log2 n: to the kernel all samples differ, so I(X;T) is at its "
-            "limit whatever the layer does. Use a larger bandwidth, such as MedianDistance(scale=2), or a larger "
-            "probe.",
+            "layer 'full': saturated. H(T) is 99% of log2 n: to the kernel all samples differ, so information in bits "
+            "is at its limit whatever the layer does. Use a larger bandwidth, such as MedianDistance(scale=2), or a "
+            "larger probe.",
         ),
         (
             COLLAPSED,
             " flat collapsed",
-            "layer 'flat' is collapsed. H(T) is 1% of log2 n: to the kernel all samples look alike (a dead layer?). "
+            "layer 'flat': collapsed. H(T) is 1.0% of log2 n: to the kernel all samples look alike (a dead layer?). "
             "If its values do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
+        ),
+        (
+            NOT_RESOLVED,
+            " dim not resolved",
+            "layer 'dim': not resolved. E(T;T) is 0.001 bits, too little to tell from chance, so there is no "
+            "adjusted information. Use a larger probe or another bandwidth.",
         ),
         (
             AT_CHANCE,
             " lost at chance",
-            "layer 'lost' is at chance. I(X;T) is no larger than for shuffled pairs, so the curve says nothing. "
-            "Use a larger probe or another bandwidth.",
+            "layer 'lost': at chance. AMI(X;T) is 0.004 (p = 0.3) and AMI(T;Y) is -0.002 (p = 0.71): no more than "
+            "chance gives. A larger probe shows smaller dependence.",
+        ),
+        (
+            HALF_AT_CHANCE,
+            " raw AMI(T;Y) at chance",
+            "layer 'raw': AMI(T;Y) at chance. AMI(T;Y) is 0.011 (p = 0.062): no more than chance gives.",
+        ),
+        (
+            WILD,
+            " wild outlier",
+            "layer 'wild': outlier. sample 17 of the probe is like no other to the kernel, while the others are like "
+            "each other. Look at that sample: is it what the network is meant to see?",
         ),
     ],
+    ids=lambda part: part[0].place if isinstance(part, list) else "",
 )
 def test_each_remark_names_layer_number_and_what_to_do(rows: list[Row], about: str, sentence: str) -> None:
     assert said(of_moment(OK, rows)) == {about: sentence}
 
 
+def test_no_number_in_a_remark_is_a_zero_below_zero() -> None:
+    """A dead layer has an entropy of -1e-5 bits in floating point, and noise is as often below chance as above."""
+    dead = rows_of("dead", H_T=-1e-5, E_TT=0.0, **NO_AMI)
+    noise = rows_of("noise", AMI_XT=-0.0001, AMI_XT_p=0.5, AMI_TY=0.0001, AMI_TY_p=0.5)
+    for sentence in said(of_moment(dead, noise)).values():
+        assert not re.search(r"-0\.0+\b", sentence), sentence
+
+
+def test_p_values_are_corrected_for_the_number_of_layers() -> None:
+    """Of one layer, p = .02 refutes independence; where three were asked, and all say so, it does not."""
+    one = rows_of("a", AMI_TY_p=0.02)
+    three = [rows_of(layer, AMI_TY_p=0.02) for layer in "abc"]
+    assert said(of_moment(one)) == {}
+    assert set(said(of_moment(*three))) == {f" {layer} AMI(T;Y) at chance" for layer in "abc"}
+
+
+def test_a_wild_sample_is_no_matter_where_something_else_is_wrong() -> None:
+    assert set(said(of_moment(rows_of("full", H_T=5.94, **{OUTLIER.key: 3.0})))) == {" full saturated"}
+
+
 def test_error_signals_have_remarks_of_their_own_in_their_own_symbols() -> None:
-    of_errors = {"flat": (0.06, 0.01), "lost": (3.0, 0.52), "full": (5.94, 3.0), "ok": (3.0, 1.5)}
-    rows = [
-        Row(3, 7, "", layer, key, value)
-        for layer, (entropy, shared) in of_errors.items()
-        for key, value in (("H_error", entropy), ("I_error", shared), ("I_error_chance", 0.5))
-    ]
+    of_errors = {
+        "flat": {"H_error": 0.06, "E_error": 1e-4},
+        "dim": {"H_error": 3.0, "E_error": 0.0012},
+        "lost": {"H_error": 3.0, "E_error": 1.0, "AMI_error": 0.01, "AMI_error_p": 0.4},
+        "full": {"H_error": 5.94, "E_error": 1.0, "AMI_error": 0.9, "AMI_error_p": 1e-9},
+        "ok": {"H_error": 3.0, "E_error": 1.0, "AMI_error": 0.9, "AMI_error_p": 1e-9},
+    }
+    rows = [Row(3, 7, "", layer, key, value) for layer, values in of_errors.items() for key, value in values.items()]
     found = said(of_moment(OK, rows))
     assert list(found) == [
         " the error signal of flat collapsed",
+        " the error signal of dim not resolved",
         " the error signal of lost at chance",
         " the error signal of full saturated",
     ]
-    collapsed, lost, full = found.values()
-    assert collapsed.startswith("the error signal of layer 'flat' is collapsed. H(δ) is 1% of log2 n")
-    assert lost.startswith("the error signal of layer 'lost' is at chance. I(δₖ;δ) is no larger than for shuffled")
-    assert "so I(δₖ;δ) is at its limit whatever the layer does" in full
+    collapsed, dim, lost, full = found.values()
+    assert collapsed.startswith("the error signal of layer 'flat': collapsed. H(δ) is 1.0% of log2 n")
+    assert dim.startswith("the error signal of layer 'dim': not resolved. E(δ;δ) is 0.001 bits")
+    assert lost.startswith("the error signal of layer 'lost': at chance. AMI(δₖ;δ) is 0.010 (p = 0.4): no more than")
+    assert full.startswith("the error signal of layer 'full': saturated. H(δ) is 99% of log2 n")
 
 
 def test_what_it_is_about_is_the_same_at_every_epoch_so_that_it_is_said_once() -> None:
     """The number in the sentence changes; whoever speaks goes by what it is about."""
-    later = rows_of("full", 5.99, 3.0)
+    later = rows_of("full", H_T=5.999)
     first, second = said(of_moment(SATURATED)), said(of_moment(later))
     assert first.keys() == second.keys()
     assert first != second
 
 
 def test_each_probe_and_each_case_is_another_matter() -> None:
-    train = of_moment(rows_of("full", 5.94, 3.0, probe="train"), probe="train")
-    val = of_moment(rows_of("full", 0.06, 0.0, probe="val"), probe="val")
+    train = of_moment(rows_of("full", "train", H_T=5.94), probe="train")
+    val = of_moment(rows_of("full", "val", H_T=0.06, **NO_AMI), probe="val")
     assert set(said(train + val)) == {"train full saturated", "val full collapsed"}
 
 
@@ -151,8 +199,8 @@ def test_a_rule_named_in_a_remark_is_there_to_be_typed() -> None:
         assert isinstance(eval(rule), MedianDistance)
 
 
-def test_without_a_chance_level_nothing_is_at_chance() -> None:
-    assert said(of_moment(rows_of("lost", 3.0, 0.01, chance=None))) == {}
+def test_without_p_values_nothing_is_at_chance() -> None:
+    assert said(of_moment(rows_of("lost", AMI_XT=0.0, AMI_XT_p=math.nan, AMI_TY=0.0, AMI_TY_p=math.nan))) == {}
 
 
 def test_without_log2_n_there_is_nothing_to_remark() -> None:
@@ -160,13 +208,28 @@ def test_without_log2_n_there_is_nothing_to_remark() -> None:
 
 
 def live(**layers: Tensor) -> list[Row]:
-    x = torch.randn(64, 5, generator=torch.Generator().manual_seed(0))
-    return InformationPlane().measure(x, torch.arange(64) % 2, layers)
+    x = torch.randn(128, 5, generator=torch.Generator().manual_seed(0))
+    return InformationPlane().measure(x, torch.arange(128) % 2, layers)
 
 
-def test_a_dead_layer_and_noise_are_found_in_real_rows() -> None:
-    noise = torch.randn(64, 5, generator=torch.Generator().manual_seed(1))
-    assert set(said(live(dead=torch.ones(64, 3, 2, 2), noise=noise))) == {" dead collapsed", " noise at chance"}
+def test_a_dead_layer_noise_and_a_wild_sample_are_found_in_real_rows() -> None:
+    noise = torch.randn(128, 5, generator=torch.Generator().manual_seed(1))
+    wild = torch.randn(128, 5, generator=torch.Generator().manual_seed(0))
+    wild[9] = 1e6
+    found = said(live(dead=torch.ones(128, 3, 2, 2), noise=noise, wild=wild))
+    assert set(found) == {" dead collapsed", " noise at chance", " wild outlier"}
+    assert "sample 9 of the probe" in found[" wild outlier"]
+
+
+def test_a_layer_is_not_blamed_for_an_input_that_is_not_resolved() -> None:
+    """Of inputs in hundreds under a bandwidth of one nothing is known, while the layers share much with themselves."""
+    x = torch.randn(128, 5, generator=torch.Generator().manual_seed(0))
+    layers = {"fine": x / 3, "too": x.tanh()}
+    rows = InformationPlane(Estimator(bandwidth=Fixed(1.0))).measure(255 * x, None, layers)
+    assert all(row.value > 0.5 for row in rows if row.quantity == "E_TT")
+    assert not [row for row in rows if row.quantity == "AMI_XT"]
+    for sentence in said(rows).values():
+        assert "E(X;X) is 0.000 bits, too little to tell from chance" in sentence
 
 
 # ------------------------------------------------------------------------------------------ settings and columns
@@ -177,6 +240,7 @@ def test_a_dead_layer_and_noise_are_found_in_real_rows() -> None:
     [
         Estimator(),
         Estimator(2, Silverman(), shuffles=20, seed=3),
+        Estimator(shuffles=0, standard_errors=None),
         Estimator(bandwidth=Fixed(0.5), target_bandwidth=MedianDistance(scale=2), standard_errors=Jackknife(4)),
         Estimator(solver=Lanczos(steps=8, seed=1)),
         Estimator(solver=Leading(5)),
@@ -192,7 +256,7 @@ def test_settings_are_told_as_they_would_be_typed(chosen: Estimator) -> None:
 def test_every_field_of_the_estimator_is_told_its_defaults_too() -> None:
     told = told_settings(as_data(Estimator(alpha=2)))
     assert told.startswith("alpha=2, bandwidth=MedianDistance(scale=1.0, ")
-    for field in ("target_bandwidth=None", "solver=Eigenvalues(", "shuffles=1", "standard_errors=None", "seed=0"):
+    for field in ("target_bandwidth=None", "solver=Eigenvalues(", "shuffles=2", "standard_errors='blocks'", "seed=0"):
         assert field in told
 
 
@@ -201,10 +265,35 @@ def test_of_unknown_settings_nothing_is_told() -> None:
 
 
 def test_columns_are_those_of_the_table_that_the_rows_hold_each_with_its_chance_level() -> None:
-    rows = [Row(0, 0, "", "a", key, 1.0) for key in ("H_T", "I_TY_chance", "I_TY", "I_XT", "I_XT_p", "bandwidth")]
-    assert [quantity.key for quantity in table_columns(rows)] == ["I_XT", "I_TY", "I_TY_chance", "H_T"]
-    assert [quantity.short for quantity in table_columns(rows)] == ["I(X;T)", "I(T;Y)", "shuffled", "H(T)"]
+    keys = ("H_T", "I_TY_chance", "I_TY", "I_XT", "AMI_XT_p", "AMI_TY", "AMI_XT", "AMI_XT_stderr", "bandwidth", "E_TT")
+    rows = [Row(0, 0, "", "a", key, 1.0) for key in keys]
+    assert [quantity.key for quantity in table_columns(rows)] == [
+        *("AMI_XT", "AMI_TY", "I_XT", "I_TY", "I_TY_chance", "H_T")
+    ]
+    assert [quantity.short for quantity in table_columns(rows)] == [
+        *("AMI(X;T)", "AMI(T;Y)", "I(X;T)", "I(T;Y)", "shuffled", "H(T)")
+    ]
     assert table_columns([]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "digits", "text"),
+    [
+        (0.7654, 0.0123, 2, "0.77 ± 0.01"),
+        (0.7654, 0.0123, 3, "0.765 ± 0.012"),
+        (0.7654, math.nan, 2, "0.77"),
+        (0.7654, 0.0023, 2, "0.765 ± 0.002"),  # a third digit where the error needs one
+        (1.0049, 0.0, 2, "1.005 ± 0.000"),
+        (-0.0004, math.nan, 2, "0.00"),  # no -0.00
+        (-0.0004, 0.2, 3, "0.000 ± 0.200"),
+        (-0.016, 0.02, 2, "-0.02 ± 0.02"),
+        (12.3456, 0.5, 2, "12.35 ± 0.50"),
+    ],
+)
+def test_a_number_is_told_with_its_standard_error_where_that_is_known(
+    value: float, error: float, digits: int, text: str
+) -> None:
+    assert told(value, error, digits) == text
 
 
 # --------------------------------------------------------------------------------------------------------- card
@@ -228,30 +317,49 @@ def cells(table: ElementTree.Element) -> list[list[str]]:
     return [["".join(cell.itertext()).strip() for cell in row] for row in table.iter("tr")]
 
 
+HEAD = ["layer", "AMI(X;T)", "AMI(T;Y)", "H(T)", "verdict"]
+
+
 def test_the_card_has_one_row_a_layer_with_its_verdict() -> None:
-    (table,) = shown(card(of(of_moment(OK, SATURATED, COLLAPSED, AT_CHANCE), CHAIN))).iter("table")
+    layers = (OK, SATURATED, COLLAPSED, NOT_RESOLVED, AT_CHANCE, HALF_AT_CHANCE, WILD)
+    (table,) = shown(card(of(of_moment(*layers), CHAIN))).iter("table")
     assert cells(table) == [
-        ["layer", "I(X;T)", "shuffled", "I(T;Y)", "H(T)", "verdict"],
-        ["ok", "1.50", "0.50", "0.25", "3.00", "ok"],
-        ["full", "3.00", "0.50", "0.25", "5.94", "saturated"],
-        ["flat", "0.01", "0.50", "0.25", "0.06", "collapsed"],
-        ["lost", "0.52", "0.50", "0.25", "3.00", "at chance"],
+        HEAD,
+        ["ok", "0.75", "0.25", "3.00", "ok"],
+        ["full", "0.75", "0.25", "5.94", "saturated"],
+        ["flat", "-", "-", "0.06", "collapsed"],
+        ["dim", "-", "-", "3.00", "not resolved"],
+        ["lost", "0.00", "0.00", "3.00", "at chance"],
+        ["raw", "0.75", "0.01", "3.00", "AMI(T;Y) at chance"],
+        ["wild", "0.75", "0.25", "3.00", "outlier"],
     ]
 
 
-def test_a_value_that_one_layer_lacks_is_an_empty_cell() -> None:
-    rows = of_moment(OK, rows_of("new", 3.0, 1.5, chance=None))
+def test_a_number_in_the_card_has_its_standard_error_where_that_is_known() -> None:
+    rows = rows_of("ok", AMI_XT=0.7654, AMI_XT_stderr=0.0123, H_T_stderr=0.04)
+    (table,) = shown(card(of(of_moment(rows)))).iter("table")
+    assert cells(table)[1:] == [["ok", "0.77 ± 0.01", "0.25", "3.00 ± 0.04", "ok"]]
+
+
+def test_bits_are_in_the_card_with_those_of_shuffled_pairs() -> None:
+    rows = rows_of("ok", I_XT=1.5, I_XT_chance=0.5, I_TY=0.25)
+    (table,) = shown(card(of(of_moment(rows)))).iter("table")
+    assert cells(table) == [
+        ["layer", "AMI(X;T)", "AMI(T;Y)", "I(X;T)", "shuffled", "I(T;Y)", "H(T)", "verdict"],
+        ["ok", "0.75", "0.25", "1.50", "0.50", "0.25", "3.00", "ok"],
+    ]
+
+
+def test_a_value_that_one_layer_lacks_is_a_dash() -> None:
+    rows = of_moment(OK, rows_of("new", AMI_TY=math.nan, AMI_TY_p=math.nan))
     (table,) = shown(card(of(rows))).iter("table")
-    assert cells(table)[1:] == [
-        ["ok", "1.50", "0.50", "0.25", "3.00", "ok"],
-        ["new", "1.50", "", "0.25", "3.00", "ok"],
-    ]
+    assert cells(table)[1:] == [["ok", "0.75", "0.25", "3.00", "ok"], ["new", "0.75", "-", "3.00", "ok"]]
 
 
 def test_the_card_is_of_the_last_measurement() -> None:
     earlier = [row._replace(epoch=1, step=2, value=1.0) for row in of_moment(OK)]
     (table,) = shown(card(of(earlier + of_moment(OK)))).iter("table")
-    assert cells(table)[1:] == [["ok", "1.50", "0.50", "0.25", "3.00", "ok"]]
+    assert cells(table)[1:] == [["ok", "0.75", "0.25", "3.00", "ok"]]
 
 
 def test_the_card_has_the_chain_as_a_list() -> None:
@@ -266,8 +374,9 @@ def test_a_card_without_a_chain_does_not_speak_of_one() -> None:
 def test_the_card_says_what_the_curves_are_and_how_it_was_measured() -> None:
     facts = Facts(estimator=as_data(Estimator(2, MedianDistance(scale=3))), n={"": 64})
     text = card(History(of_moment(OK), facts))
-    assert "**I(X;T)** is what a layer keeps of the input" in text
-    assert "Only what exceeds the value for shuffled pairs is evidence." in text
+    assert "**AMI(X;T)** is what a layer shares with the input, **AMI(T;Y)** with the target, beyond chance" in text
+    assert "0 for nothing, 1 for a copy, ± one standard error" in text
+    assert "Bits (I) say only what they exceed those of shuffled pairs by." in text
     assert "alpha=2, bandwidth=MedianDistance(scale=3" in text
     assert "solver=Eigenvalues(" in text
     assert "Probe of 64 samples:" in text
@@ -275,18 +384,18 @@ def test_the_card_says_what_the_curves_are_and_how_it_was_measured() -> None:
 
 def test_a_probe_of_unknown_size_is_named_without_it() -> None:
     assert "\nProbe:\n" in card(History(of_moment(OK)))
-    assert "\nProbe (val):\n" in card(of(of_moment(rows_of("ok", 3.0, 1.5, probe="val"), probe="val"), train=64))
+    assert "\nProbe (val):\n" in card(of(of_moment(rows_of("ok", "val"), probe="val"), train=64))
 
 
 def test_each_probe_has_a_table() -> None:
-    train = of_moment(rows_of("ok", 3.0, 1.5, probe="train"), probe="train")
-    val = of_moment(rows_of("ok", 3.0, 1.25, probe="val"), probe="val")
+    train = of_moment(rows_of("ok", "train"), probe="train")
+    val = of_moment(rows_of("ok", "val", AMI_XT=0.5), probe="val")
     text = card(of(train + val, train=64, val=32))
     assert "Probe of 64 samples (train):" in text
     assert "Probe of 32 samples (val):" in text
     first, second = shown(text).iter("table")
-    assert cells(first)[1][:2] == ["ok", "1.50"]
-    assert cells(second)[1][:2] == ["ok", "1.25"]
+    assert cells(first)[1][:2] == ["ok", "0.75"]
+    assert cells(second)[1][:2] == ["ok", "0.50"]
 
 
 @pytest.mark.parametrize(
@@ -294,9 +403,9 @@ def test_each_probe_has_a_table() -> None:
 )
 def test_names_are_shown_as_they_are(name: str) -> None:
     chain = Chain((name,), frozenset(), (name,)).describe().split("\n")
-    text = card(of(of_moment(rows_of(name, 3.0, 1.5)), chain))
+    text = card(of(of_moment(rows_of(name)), chain))
     (table,) = shown(text).iter("table")
-    assert cells(table)[1:] == [[name, "1.50", "0.50", "0.25", "3.00", "ok"]]
+    assert cells(table)[1:] == [[name, "0.75", "0.25", "3.00", "ok"]]
     assert ["".join(item.itertext()) for item in shown(text).iter("li")][1:] == [f"{name}: random, left out"]
 
 

@@ -9,22 +9,34 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from lightning_infoplane import plot_curves, plot_summary
-from lightning_infoplane.measurement.quantities import DPI_XT, H_T, I_ERROR, I_TY, I_XT, QUANTITIES
+from lightning_infoplane.measurement.quantities import (
+    AMI_ERROR,
+    AMI_TY,
+    AMI_XT,
+    DPI_AMI_XT,
+    H_T,
+    I_TY,
+    I_XT,
+    PLANES,
+    QUANTITIES,
+)
 from lightning_infoplane.measurement.quantity import Panel
 from lightning_infoplane.trainer.loggers import log_figure
 from lightning_infoplane.views.panels import Picture, live_pictures, pictures
 
 TITLES = [
     "Information plane",
+    "Information plane in bits",
+    "AMI(X;T) while training",
+    "AMI(X;T) along the layers",
+    "AMI(T;Y) while training",
+    "AMI(T;Y) along the layers",
+    "Adjusted information about the input lost from layer to layer",
     "I(X;T) while training",
-    "I(X;T) along the layers",
     "I(T;Y) while training",
-    "I(T;Y) along the layers",
     "H(T) while training",
-    "Information about the input lost from layer to layer",
-    "Information about the target lost from layer to layer",
-    "I(δₖ;δ) along the layers",
-    "Information about the last error lost from layer to layer",
+    "AMI(δₖ;δ) along the layers",
+    "Adjusted information about the last error lost from layer to layer",
     "What feature maps share",
 ]
 
@@ -34,7 +46,7 @@ def test_every_picture_has_a_title_and_the_plane_comes_first() -> None:
 
 
 def test_there_is_a_picture_for_every_panel_of_the_table_of_quantities() -> None:
-    """The plane is one picture of two quantities, and so is that of feature maps; a table is none."""
+    """A plane is one picture of two quantities, and so is that of feature maps; a table is none."""
     drawn = {(picture.panel, picture.quantity) for picture in pictures(history(NAMES["vgg"]))}
     wanted = {(panel, quantity) for quantity in QUANTITIES for panel in quantity.panels if panel is not Panel.TABLE}
     assert drawn <= wanted
@@ -45,11 +57,44 @@ def test_there_is_a_picture_for_every_panel_of_the_table_of_quantities() -> None
 def test_only_what_the_rows_hold_is_a_picture() -> None:
     little = pictures(history(NAMES["vgg"], targets=False, errors=False, redundancy=False))
     assert [picture.title for picture in little] == [
+        "AMI(X;T) while training",
+        "AMI(X;T) along the layers",
+        "Adjusted information about the input lost from layer to layer",
         "I(X;T) while training",
-        "I(X;T) along the layers",
         "H(T) while training",
-        "Information about the input lost from layer to layer",
     ]
+
+
+def test_of_rows_from_before_there_was_adjusted_information_there_is_the_plane_in_bits() -> None:
+    old = pictures(history(NAMES["vgg"], adjusted=False))
+    assert [picture.title for picture in old] == [
+        "Information plane in bits",
+        "I(X;T) while training",
+        "I(T;Y) while training",
+        "H(T) while training",
+        "What feature maps share",
+    ]
+    for picture in old:
+        assert_legible(picture.figure(history(NAMES["vgg"], adjusted=False)))
+
+
+def test_a_plane_is_the_one_that_its_quantity_is_the_height_in() -> None:
+    assert Picture(Panel.PLANE, AMI_TY).plane is PLANES[0]
+    assert Picture(Panel.PLANE, I_TY).plane is PLANES[1]
+    rows = history(["a", "b"])
+    assert Picture(Panel.PLANE, AMI_TY).draw(rows).get_xlabel() == AMI_XT.label
+    assert Picture(Panel.PLANE, I_TY).draw(rows).get_xlabel() == I_XT.label
+
+
+def test_a_plane_is_a_picture_only_where_a_layer_has_both_of_its_numbers() -> None:
+    """Where the input is not resolved, nothing is known of AMI(X;T), while AMI(T;Y) may be."""
+    rows = [row for row in history(["a", "b"], errors=False) if "AMI_XT" not in row.quantity]
+    titles = [picture.title for picture in pictures(rows)]
+    assert "Information plane" not in titles
+    assert "Information plane in bits" in titles
+    assert "plane" not in dict(live_pictures(rows))
+    for picture in pictures(rows):
+        assert_legible(picture.figure(rows))
 
 
 def test_of_a_probe_that_is_not_there_nothing_can_be_drawn() -> None:
@@ -64,10 +109,11 @@ def test_of_a_probe_that_is_not_there_nothing_can_be_drawn() -> None:
 @pytest.mark.parametrize(
     ("picture", "told"),
     [
+        (Picture(Panel.PLANE, AMI_TY), True),
         (Picture(Panel.PLANE, I_TY), True),
         (Picture(Panel.CURVES, H_T), True),
-        (Picture(Panel.DEPTH, I_XT), False),
-        (Picture(Panel.GAPS, DPI_XT), False),
+        (Picture(Panel.DEPTH, AMI_XT), False),
+        (Picture(Panel.GAPS, DPI_AMI_XT), False),
     ],
 )
 def test_pictures_with_a_line_a_layer_explain_the_layers(picture: Picture, told: bool) -> None:
@@ -86,7 +132,7 @@ def test_a_picture_is_drawn_on_given_axes_or_on_new_ones() -> None:
 
 def test_a_picture_shows_the_probe_it_is_asked_for() -> None:
     both = history(["a", "b"], probe="train") + history(["x", "y"], probe="val")
-    ax = Picture(Panel.DEPTH, I_XT).draw(both, "val")
+    ax = Picture(Panel.DEPTH, AMI_XT).draw(both, "val")
     assert [label.get_text() for label in ax.get_xticklabels()] == ["x", "y"]
 
 
@@ -95,17 +141,17 @@ def test_a_picture_shows_the_probe_it_is_asked_for() -> None:
 
 def test_pictures_while_training_have_each_a_tag() -> None:
     live = dict(live_pictures(history(NAMES["vgg"])))
-    assert set(live) == {"plane", "depth", "depth-I_error", "maps"}
-    assert live["plane"].panel is Panel.PLANE
-    assert live["depth"] == Picture(Panel.DEPTH, I_XT)
-    assert live["depth-I_error"] == Picture(Panel.DEPTH, I_ERROR)
+    assert set(live) == {"plane", "depth", "depth-AMI_error", "maps"}
+    assert live["plane"] == Picture(Panel.PLANE, AMI_TY)
+    assert live["depth"] == Picture(Panel.DEPTH, AMI_XT)
+    assert live["depth-AMI_error"] == Picture(Panel.DEPTH, AMI_ERROR)
     assert live["maps"].panel is Panel.MAPS
 
 
 def test_a_tag_means_the_same_whatever_else_there_is() -> None:
     """Error signals are never called depth, not even where they are the only ones there."""
-    only_errors = [row for row in history(NAMES["vgg"]) if row.quantity == "I_error"]
-    assert [tag for tag, _ in live_pictures(only_errors)] == ["depth-I_error"]
+    only_errors = [row for row in history(NAMES["vgg"]) if row.quantity == "AMI_error"]
+    assert [tag for tag, _ in live_pictures(only_errors)] == ["depth-AMI_error"]
     assert {tag for tag, _ in live_pictures(history(["a", "b"], targets=False, errors=False))} == {"depth", "maps"}
     assert list(live_pictures(history(["a", "b"], probe="train"), "val")) == []
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from histories import history
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from networks import TinyCNN, callback, drawing, fit
-from torch import nn
+from networks import TinyCNN, callback, drawing, fit, images, said
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_infoplane import Draw, Estimator, History, Outputs, Row
@@ -19,7 +20,7 @@ from lightning_infoplane.measurement.quantities import by_key
 from lightning_infoplane.measurement.quantity import Logged
 from lightning_infoplane.measurement.rows import Pair
 from lightning_infoplane.measurement.settings import as_data
-from lightning_infoplane.measurement.verdicts import Verdict, judge
+from lightning_infoplane.measurement.verdicts import Verdict, judge, judge_gaps
 from lightning_infoplane.views.page import html_report
 from lightning_infoplane.views.runs import FACTS_TAG, read_run
 from lightning_infoplane.views.series import last_rows
@@ -136,7 +137,7 @@ def test_event_files_are_read_where_there_is_no_table(tmp_path: Path) -> None:
 
 def test_a_run_that_logs_the_main_quantities_is_read_back_with_its_facts_and_so_has_verdicts(tmp_path: Path) -> None:
     measured = callback(outputs=Outputs(figures=False))
-    with pytest.warns(UserWarning, match="layer 'conv2' is collapsed"):
+    with pytest.warns(UserWarning, match="layer 'conv2': collapsed"):
         trained(tmp_path, measured, model=Dead)
     run = read_run(tmp_path)
     main = [row for row in measured.history if by_key(row.quantity).logged is Logged.MAIN]
@@ -247,6 +248,25 @@ def test_epochs_are_counted_as_finished_ones(tmp_path: Path) -> None:
     measured = callback()
     trained(tmp_path, measured, max_epochs=3)
     assert sorted({(row.epoch, row.step) for row in read_run(tmp_path).rows}) == [(0, 0), (1, 3), (2, 7), (3, 11)]
+
+
+def test_what_the_verdicts_rest_on_is_read_back_from_a_run_that_logs_everything(tmp_path: Path) -> None:
+    """P-values and what a layer shares with itself, of noise too: at chance is a verdict of the event files as well."""
+
+    class Noisy(TinyCNN):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(torch.randn(x.shape) + 0 * x)
+
+    measured = callback(probe=images(64).tensors, dpi_pairs="consecutive")
+    with said() as messages:
+        trained(tmp_path, measured, model=Noisy)
+    assert [message.split(". ")[0] for message in messages] == ["layer 'conv1': at chance", "layer 'conv2': at chance"]
+    judged = judge(last_rows(read_run(tmp_path).rows, ""))
+    assert {layer: told.word for layer, told in judged.items()} == {
+        layer: told.word for layer, told in judge(last_rows(measured.history, "")).items()
+    }
+    assert {told.word for told in judged.values()} == {"at chance"}
+    assert judge_gaps(last_rows(read_run(tmp_path).rows, "")) == judge_gaps(last_rows(measured.history, ""))
 
 
 def test_event_files_without_us(tmp_path: Path) -> None:
