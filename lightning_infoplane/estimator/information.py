@@ -1,7 +1,7 @@
 r"""Signed sums of joint entropies, all in bits and all on one page.
 
 With :math:`S(A, B)` the entropy of ``joint_gram(a, b)``. At α ≠ 1 the functional is not subadditive, so a
-mutual information can be slightly negative (below 1e-4 bits at α = 1.01). It is returned as it is: a
+mutual information can be slightly negative (below 3e-4 bits at α = 1.01). It is returned as it is: a
 clipped value could not be told from a true zero.
 """
 

@@ -210,8 +210,8 @@ I_XT = Quantity(
     symbol="I(X;T)",
     unit="bits",
     name="information about the input",
-    meaning="The paper's quantity. Most of it is its chance level: noise that never saw the input reads as much. Only "
-    "what exceeds the value for shuffled pairs says anything of the layer.",
+    meaning="The paper's quantity. A part of it, often the larger one, is its chance level, which noise that never saw "
+    "the input has too. Only what exceeds the value for shuffled pairs says anything of the layer.",
     of=Of.LAYER,
     formula={X: +1, T: +1, TX: -1},
     shuffled=True,
@@ -223,7 +223,7 @@ I_TY = Quantity(
     symbol="I(T;Y)",
     unit="bits",
     name="information about the target",
-    meaning="The paper's quantity, of which the same is true.",
+    meaning="The paper's quantity of the target. Only what exceeds the value for shuffled pairs says anything.",
     of=Of.LAYER,
     formula={Y: +1, T: +1, TY: -1},
     shuffled=True,
@@ -246,8 +246,8 @@ DPI_XT = Quantity(
     symbol="I(X;T₁) − I(X;T₂)",
     unit="bits",
     name="information about the input lost",
-    meaning="What the second layer has less of I(X;T) than the first, in bits that are mostly chance level: their "
-    "order follows the widths of the layers.",
+    meaning="What the second layer has less of I(X;T) than the first, chance levels and all: their order along the "
+    "layers can be that of the chance levels alone.",
     of=Of.PAIR,
     formula=Gap(I_XT),
     stderr=True,
@@ -341,7 +341,7 @@ I_ERROR = Quantity(
     symbol="I(δₖ;δ)",
     unit="bits",
     name="information about the last error signal",
-    meaning="The paper's quantity: the same in bits, most of which are its chance level.",
+    meaning="The paper's quantity: the same in bits, its chance level included.",
     of=Of.LAYER,
     formula={X: +1, T: +1, TX: -1},
     subject=Subject.ERROR_SIGNALS,
