@@ -83,7 +83,7 @@ class Estimator(Choice):
     target_bandwidth: Bandwidth | None = None
     solver: Solver = Eigenvalues()
     shuffles: int = 2
-    standard_errors: Literal["blocks"] | Jackknife | None = "blocks"
+    standard_errors: Jackknife | Literal["blocks"] | None = "blocks"
     seed: int = 0
 
     def __post_init__(self) -> None:

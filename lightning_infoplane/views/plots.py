@@ -239,7 +239,7 @@ def _draw_path(ax: Axes, series: Series, layer: str, plane: Plane, style: tuple[
     for end, face in ((0, "white"), (-1, colour)):
         x, y = points[end]
         across, up = np.nan_to_num(errors[end])
-        label = layer_label(layer) if end else None
+        label = layer_label(layer) if end else "_nolegend_"
         ax.errorbar(x, y, up, across, marker, color=colour, markerfacecolor=face, elinewidth=1, label=label)
     if plane.across.shuffled and series.holds(plane.across.chance):
         moment = series.moments_of(plane.across)[-1]
