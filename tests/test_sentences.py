@@ -455,20 +455,17 @@ def test_what_the_numbers_do_not_say_is_said_of_every_run(told: Told) -> None:
         assert sentence in told.words
 
 
-@pytest.mark.parametrize(
-    ("key", "meaning"),
-    [
-        ("I_XT", r"Most of it is its chance level"),
-        ("I_TY", r"of which the same is true"),
-    ],
-)
-def test_what_is_said_of_all_bits_is_true_of_these(told: Told, key: str, meaning: str) -> None:
-    """Where the report says that most of a number is its chance level, most of it is, in the table beside it."""
+def test_no_sentence_says_that_most_of_a_number_is_chance_where_it_is_not(told: Told) -> None:
+    """In these runs most of it is not, as the table beside the words says."""
     last = moments(told.rows)[-1]
-    if not re.search(meaning, told.words):
-        return
-    for layer, value in last.column(key).items():
-        assert (last.of(layer, f"{key}_chance") or 0) >= 0.5 * value - 1e-3, layer
+    shares = [
+        (last.of(layer, f"{key}_chance") or 0.0) / value
+        for key in ("I_XT", "I_TY")
+        for layer, value in last.column(key).items()
+        if value > 0.1
+    ]
+    if min(shares) < 0.5:
+        assert not re.search(r"\b[Mm]ost(ly)?\b[^.]*\bchance\b", told.words)
 
 
 # ------------------------------------------------------------------------------------------- the checks themselves

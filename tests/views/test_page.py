@@ -434,3 +434,9 @@ def test_beside_an_old_run_in_bits_a_new_one_is_in_bits_too() -> None:
     for figure in (compare(new, old), compare(old, new)):
         left, right = figure.axes
         assert left.get_xlabel() == right.get_xlabel() == "information about the input, I(X;T) (bits)"
+
+
+def test_beside_a_run_whose_input_is_not_resolved_both_are_in_bits() -> None:
+    new = history(["a", "b"])
+    figure = compare(run(new), run([row for row in new if "AMI_XT" not in row.quantity]))
+    assert {ax.get_xlabel() for ax in figure.axes} == {"information about the input, I(X;T) (bits)"}

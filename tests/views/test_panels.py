@@ -170,10 +170,13 @@ def test_all_pictures_of_an_epoch_are_quick_and_none_stays_open(tmp_path: Path) 
 # --------------------------------------------------------------------------------------------- on one page, legible
 
 
+@pytest.mark.parametrize("dpi", [100, 130], ids=["as it is made", "as the command saves it"])
 @pytest.mark.parametrize("names", NAMES)
-def test_the_page_of_everything_is_legible(names: str) -> None:
+def test_the_page_of_everything_is_legible(names: str, dpi: int) -> None:
+    """Letters are not wider by exactly as much as the page is."""
     figure = plot_summary(history(NAMES[names], errors=len(NAMES[names]) > 2))
     assert isinstance(figure, Figure)
+    figure.set_dpi(dpi)
     assert_legible(figure)
 
 
