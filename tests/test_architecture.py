@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "network": {"estimator.precision"},
     "measurement": {"estimator"},
     "metrics": {"estimator"},
-    "views": {"measurement"},
+    "views": {"measurement", "estimator.limits"},
     "trainer": {"network", "measurement"},
     "monitor": {"network", "measurement"},
     "callback": {"monitor", "views", "trainer"},

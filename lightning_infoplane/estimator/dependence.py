@@ -5,17 +5,18 @@ itself. What is left after the chance level is taken off, divided by what each v
 way, is 0 for independent variables and 1 for a copy.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from lightning_infoplane.estimator.entropy import check_alpha, check_grams, checked_entropy
 from lightning_infoplane.estimator.grams import joint_gram, reordered
+from lightning_infoplane.estimator.limits import RESOLVED_BITS, RESOLVED_DEVIATIONS, SATURATED_SHARE
 from lightning_infoplane.estimator.precision import for_spectra, spectrum_float, widest_float
 from lightning_infoplane.estimator.solvers import Eigenvalues, Solver, spectral_entropy
 
 __all__ = [
-    "RESOLVED_BITS",
-    "RESOLVED_DEVIATIONS",
     "adjusted_mutual_information",
     "cyclic_shuffles",
     "debiased_cka",
@@ -24,14 +25,6 @@ __all__ = [
     "ratio_of_excess",
     "shuffled_entropy",
 ]
-
-# What a variable shares with itself beyond chance must be at least so many bits, and so many standard deviations of its
-# shuffles: below, the ratio would be that of two rounding errors or of two chance levels.
-# Of 512 samples, noise of 3,072 dimensions shares 0.013 bits with itself, and of 8,192 dimensions 0.005; its adjusted
-# information with an input is below 0.006 in each of five draws. Spectra in float32 are off by 2e-5 bits. A kernel so
-# narrow that it sees nearly all samples as different shares less than 0.003 bits, and gets a tenth too much for them.
-RESOLVED_BITS = 0.005
-RESOLVED_DEVIATIONS = 5.0
 
 
 def adjusted_mutual_information(
@@ -58,8 +51,8 @@ def adjusted_mutual_information(
 
     Returns:
         ``(...)``, differentiable. NaN where a variable is not resolved: where it shares less than 0.005 bits with
-        itself beyond chance, or less than five standard deviations of its shuffles, as a constant or a saturated one
-        does.
+        itself beyond chance, or less than five standard deviations of its shuffles, as a constant does; or where it is
+        saturated, its entropy above 95 % of log2 n.
 
     Raises:
         ValueError: for matrices that are not trace-one Gram matrices, or an impossible ``alpha`` or ``shuffles``.
@@ -81,6 +74,10 @@ def adjusted_mutual_information(
     solve = solver or Eigenvalues()
     orders = cyclic_shuffles(a.shape[-1], shuffles, seed).to(a.device)
 
+    def is_fit(one: Tensor, excess: Tensor, scatter: Tensor) -> Tensor:
+        share = checked_entropy(solve, one, alpha) / math.log2(one.shape[-1])
+        return is_resolved(excess, scatter, share)
+
     def beyond_chance(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         joint = checked_entropy(solve, joint_gram(one, other), alpha)
         if shuffles == 0:
@@ -92,7 +89,7 @@ def adjusted_mutual_information(
 
     shared, _ = beyond_chance(a, b)
     first, second = (beyond_chance(one, one) for one in (a, b))
-    return ratio_of_excess(shared, first[0], second[0], is_resolved(*first) & is_resolved(*second))
+    return ratio_of_excess(shared, first[0], second[0], is_fit(a, *first) & is_fit(b, *second))
 
 
 def shuffled_entropy(a: Tensor, b: Tensor) -> Tensor:
@@ -124,18 +121,22 @@ def shuffled_entropy(a: Tensor, b: Tensor) -> Tensor:
     return 0.0 - (n**2 * mean).log2()
 
 
-def is_resolved(excess: Tensor, scatter: Tensor) -> Tensor:
+def is_resolved(excess: Tensor, scatter: Tensor, share: Tensor) -> Tensor:
     """Whether a variable shares with itself, beyond chance, more than rounding and the scatter of its shuffles explain.
+
+    And whether it is not saturated.
 
     Args:
         excess: bits ``(...)``.
         scatter: standard deviation of the shuffles behind them; zero where none was needed.
+        share: of log2 n, the variable's entropy.
 
     Example:
-        >>> is_resolved(torch.tensor([0.5, 0.5, 1e-6]), torch.tensor([0.01, 0.2, 0.0]))
-        tensor([ True, False, False])
+        >>> share = torch.tensor([0.4, 0.4, 0.4, 0.97])
+        >>> is_resolved(torch.tensor([0.5, 0.5, 1e-6, 0.2]), torch.tensor([0.01, 0.2, 0.0, 0.0]), share)
+        tensor([ True, False, False, False])
     """
-    return (excess >= RESOLVED_BITS) & (excess >= RESOLVED_DEVIATIONS * scatter)
+    return (excess >= RESOLVED_BITS) & (excess >= RESOLVED_DEVIATIONS * scatter) & (share <= SATURATED_SHARE)
 
 
 def ratio_of_excess(shared: Tensor, first: Tensor, second: Tensor, resolved: Tensor) -> Tensor:

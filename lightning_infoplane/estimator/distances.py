@@ -21,6 +21,8 @@ __all__ = ["median_distances", "median_of_positive", "pairwise_squares"]
 # Pairwise distances of a layer up to which a median looks at all of them; beyond, at least so many a map.
 _ALL_PAIRS = 2**18
 _SOME_PAIRS = 2**10
+# Between its inverse and this the largest square of a map is such that neither sums nor smaller ones lose a digit.
+_USUAL = 2.0**60
 
 
 def median_distances(maps: Tensor, every_pair: bool = False) -> Tensor:
@@ -99,17 +101,34 @@ def _median_between_groups(maps: Tensor, order: Tensor) -> Tensor:
     pairs = max(1, n // (2 * at_least))  # of groups
     size = -(-n // (2 * pairs))
     order = torch.cat([order, order[: 2 * pairs * size - n]])  # a few samples come twice; none is left out
+    if maps.device.type == "cpu":  # where looking at a number makes nobody wait
+        squares, most = _squares_between(maps, order, pairs, None)
+        if bool(((most > 1 / _USUAL) & (most < _USUAL)).all()):
+            return median_of_positive(squares).sqrt().to(widest_float(maps.device))
+    scale = normal_scale(largest(maps, (-3, -1)))
+    squares, _ = _squares_between(maps, order, pairs, scale)
+    return median_of_positive(squares).sqrt() * _unit(scale)
+
+
+def _squares_between(maps: Tensor, order: Tensor, pairs: int, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Squared distances ``(..., C, p)`` within pairs of groups, and the largest from a typical sample ``(..., C)``.
+
+    Of maps times a scale ``(..., C)``; None leaves them as they are.
+    """
     halves = [_gathered(maps, half) for half in order.chunk(2)]
-    scale = normal_scale(torch.maximum(*(largest(half.flatten(-2), (-1,)) for half in halves)))
-    centre = typical_sample(maps.movedim(-2, -3)) * scale[..., None, None]
-    lengths = [torch.linalg.vecdot(half.mul_(scale[..., None, None]).sub_(centre), half) for half in halves]
+    centre = typical_sample(maps.movedim(-2, -3))
+    if scale is not None:
+        halves = [half.mul_(scale[..., None, None]) for half in halves]
+        centre = centre * scale[..., None, None]
+    halves = [half.sub_(centre) for half in halves]
+    lengths = [torch.linalg.vecdot(half, half) for half in halves]
     spread = _spread(torch.cat(lengths, -1).sqrt())[..., None, None].square()
-    left, right = (half.unflatten(-2, (pairs, size)) for half in halves)
-    own, others = (part.unflatten(-1, (pairs, size)) for part in lengths)
+    left, right = (half.unflatten(-2, (pairs, -1)) for half in halves)
+    own, others = (part.unflatten(-1, (pairs, -1)) for part in lengths)
     # A product is five times faster than differences, where a map has hundreds of numbers.
     squares = (own.unsqueeze(-1) + others.unsqueeze(-2)).sub_(left @ right.mT, alpha=2)
     seen = _seen(squares, torch.maximum(own, spread).unsqueeze(-1) + torch.maximum(others, spread).unsqueeze(-2))
-    return median_of_positive(torch.where(seen, squares, 0.0).flatten(-3)).sqrt() * _unit(scale)
+    return torch.where(seen, squares, 0.0).flatten(-3), torch.maximum(*(part.amax(-1) for part in lengths))
 
 
 def _gathered(maps: Tensor, index: Tensor) -> Tensor:

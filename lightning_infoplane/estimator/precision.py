@@ -1,6 +1,7 @@
 """Numerics shared by the kernels: dtypes, scales, slices, full-precision products, a seeded order of the samples."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -35,6 +36,8 @@ _FAST_AT_FLOAT64 = {(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)}
 # to the system at once: 4 MB is a fifth faster than 16. Accelerators want larger products.
 _SLICE_BYTES = {"cpu": 2**22}
 _LARGE_SLICE_BYTES = 2**27
+# Into so many rows of blocks a large symmetric product is cut.
+_BLOCKS = 8
 # Where the largest number of a map is put before it is squared. Float32 has squares up to 2^128, so that 2^40 leaves
 # room for 2^40 features; and squares down to 2^-126, so that one number 10^30 times as large as the others hides none.
 _LARGEST = 2.0**40
@@ -61,22 +64,29 @@ def for_spectra(matrix: Tensor) -> Tensor:
 def symmetric_product(rows: Tensor) -> Tensor:
     """``rows @ rows.mT``, computing only the blocks on and above the diagonal (a third less time)."""
     with full_float32(rows.device):
-        return _symmetric_product(rows)
+        return _sum_of_products([rows])
 
 
-def _symmetric_product(rows: Tensor) -> Tensor:
-    """The same where precision has been seen to: 0.2 ms are much for a slice."""
-    n = rows.shape[-2]
-    blocks = 8
-    if rows.requires_grad or n < 16 * blocks:  # writing into blocks is not differentiable
-        return rows @ rows.mT
-    out = rows.new_empty(*rows.shape[:-2], n, n)
-    edges = [n * i // blocks for i in range(blocks + 1)]
+def _sum_of_products(slices: Iterable[Tensor]) -> Tensor:
+    """Sum of ``rows @ rows.mT`` where precision has been seen to: 0.2 ms are much for a slice."""
+    total: Tensor | None = None
+    edges: list[int] = []
+    for rows in slices:
+        n = rows.shape[-2]
+        if rows.requires_grad or n < 16 * _BLOCKS:  # writing into blocks is not differentiable
+            product = rows @ rows.mT
+            total = product if total is None else total.add_(product)
+            continue
+        if total is None:
+            total = rows.new_zeros(*rows.shape[:-2], n, n)
+            edges = [n * i // _BLOCKS for i in range(_BLOCKS + 1)]
+        for one, whole in zip(rows.reshape(-1, *rows.shape[-2:]), total.view(-1, n, n), strict=True):
+            for lo, hi in pairwise(edges):
+                whole[lo:hi, lo:].addmm_(one[lo:hi], one[lo:].mT)
+    assert total is not None, "maps have at least one channel"
     for lo, hi in pairwise(edges):
-        strip = rows[..., lo:hi, :] @ rows[..., lo:, :].mT
-        out[..., lo:hi, lo:] = strip
-        out[..., hi:, lo:hi] = strip[..., hi - lo :].mT
-    return out
+        total[..., hi:, lo:hi] = total[..., lo:hi, hi:].mT
+    return total
 
 
 def inner_products(maps: Tensor, weight: Tensor, centred: bool = True) -> Tensor:
@@ -91,30 +101,46 @@ def inner_products(maps: Tensor, weight: Tensor, centred: bool = True) -> Tensor
         tensor([[ 9.,  9.],
                 [ 9., 45.]])
     """
-    product: Tensor | None = None
     with full_float32(maps.device):
-        for some in map_slices(maps):
-            part = maps[..., some, :]
-            scale = weight[..., some].unsqueeze(-1).expand(*part.shape[:-3], -1, part.shape[-1])
-            term = _symmetric_product(_scaled(upcast(part.flatten(-2)), scale.flatten(-2).unsqueeze(-2), centred))
-            product = term if product is None else product.add_(term)
-    assert product is not None, "maps have at least one channel"
-    return product
+        if maps.device.type == "cpu":  # where looking at a number makes nobody wait
+            product = _sum_of_products(_plain(*some, centred) for some in _weighted_slices(maps, weight))
+            if bool((product.detach().diagonal(dim1=-2, dim2=-1) < _farthest(product.dtype) ** 2).all()):
+                return product
+        return _sum_of_products(_within_bounds(*some, centred) for some in _weighted_slices(maps, weight))
 
 
-def _scaled(rows: Tensor, scale: Tensor, centred: bool) -> Tensor:
-    """Rows ``(..., n, d)`` times a scale ``(..., 1, d)``, about a typical row; all NaN if a number is not finite."""
-    top = torch.finfo(rows.dtype).max
-    scale = scale.to(rows.dtype).clamp_max(top)
+def _weighted_slices(maps: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some maps at a time as rows ``(..., n, d)``, and the scale ``(..., 1, d)`` of their columns."""
+    for some in map_slices(maps):
+        part = maps[..., some, :]
+        scale = weight[..., some].unsqueeze(-1).expand(*part.shape[:-3], -1, part.shape[-1])
+        rows = upcast(part.flatten(-2))
+        top = torch.finfo(rows.dtype).max
+        yield rows, scale.flatten(-2).unsqueeze(-2).to(rows.dtype).clamp_max(top)
+
+
+def _farthest(dtype: torch.dtype) -> float:
+    """The largest distance to a typical row: the sum of 2^32 squares of it is finite."""
+    return math.sqrt(torch.finfo(dtype).max) / 2**16
+
+
+def _plain(rows: Tensor, scale: Tensor, centred: bool) -> Tensor:
+    """Rows ``(..., n, d)`` times a scale ``(..., 1, d)``, about a typical row."""
+    scaled = rows * scale
+    return scaled.sub_(typical_sample(rows.detach()) * scale) if centred else scaled
+
+
+def _within_bounds(rows: Tensor, scale: Tensor, centred: bool) -> Tensor:
+    """The same with nothing beyond the farthest; all NaN if a number is not finite. Takes twice the time."""
     base = 0 * largest(rows.detach(), (-1, -2))[..., None, None]  # zero or NaN, which the clamp would hide
     if centred:
         centre = typical_sample(rows.detach())  # distances do not depend on it, nor do gradients
         # Numbers 2^100 bandwidths apart are far beyond any kernel; a larger scale would make of them inf - inf.
-        scale = torch.minimum(scale, top / 2**28 / centre.abs())
+        scale = torch.minimum(scale, torch.finfo(rows.dtype).max / 2**28 / centre.abs())
         base = base - centre * scale
-    limit = top**0.5 / 2**16  # the sum of 2^32 squares of it is finite
     # One pass over the slice, x·w - c·w: two numbers near the largest there is have no finite difference before.
-    return torch.addcmul(base, rows, scale).clamp_(-limit, limit)
+    farthest = _farthest(rows.dtype)
+    return torch.addcmul(base, rows, scale).clamp_(-farthest, farthest)
 
 
 def typical_sample(rows: Tensor) -> Tensor:

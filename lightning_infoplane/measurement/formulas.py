@@ -95,6 +95,11 @@ class Adjusted:
         first, second, _ = self.term
         return Excess(self.term), Excess(Term(first, first)), Excess(Term(second, second))
 
+    @property
+    def ends(self) -> tuple[Term, Term]:
+        """Both on their own: a saturated variable has no adjusted information."""
+        return Term(self.term.first), Term(self.term.second)
+
 
 @dataclass(frozen=True)
 class Power:
@@ -119,7 +124,7 @@ def leaves_in(formula: object) -> list[Leaf]:
     if isinstance(formula, Excess):
         return [formula.term]
     if isinstance(formula, Adjusted):
-        return [part.term for part in formula.parts]
+        return [*(part.term for part in formula.parts), *formula.ends]
     return [formula.of] if isinstance(formula, Power) else []
 
 

@@ -143,7 +143,7 @@ class Measurement:
             self._listener.progress,
             lambda: reference.entropies(own),
         )
-        whole, *parts = (Numbers(known, shuffles, is_part=place > 0) for place, known in enumerate(found))
+        whole, *parts = (Numbers(known, shuffles, self.n, is_part=place > 0) for place, known in enumerate(found))
         return whole, parts
 
     def _compare_maps(self, name: str, maps: Tensor, gram: Tensor) -> LayerRedundancy | None:

@@ -33,11 +33,13 @@ class Numbers(NamedTuple):
     Args:
         known: numbers by leaf, of X and Y scalars, of the layers ``(layers,)``.
         shuffles: how many there are of every term that is shuffled.
+        samples: how many there are.
         is_part: whether of a part: then a value is given as long as there is one, for only its scatter is looked at.
     """
 
     known: Known
     shuffles: int
+    samples: int
     is_part: bool = False
 
     def have(self, formula: object) -> bool:
@@ -55,8 +57,10 @@ class Numbers(NamedTuple):
         if not isinstance(formula, Adjusted):
             return self._sum(formula)
         shared, first, second = (self._excess(part) for part in formula.parts)
-        ends = (first, second)
-        resolved = [part.bits > 0 if self.is_part else is_resolved(*part) for part in ends]
+        resolved = [
+            part.bits > 0 if self.is_part else is_resolved(*part, self.known[end].bits / math.log2(self.samples))
+            for part, end in zip((first, second), formula.ends, strict=True)
+        ]
         return ratio_of_excess(shared.bits, first.bits, second.bits, resolved[0] & resolved[1])
 
     def chance(self, sums: Mapping[Leaf, int]) -> Tensor:

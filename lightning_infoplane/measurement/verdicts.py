@@ -7,16 +7,13 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from lightning_infoplane.estimator.limits import COLLAPSED_SHARE, SATURATED_SHARE
 from lightning_infoplane.measurement.evidence import LEVEL, Change, changes, holm
 from lightning_infoplane.measurement.quantities import DPI_AMI_XT, LOG2_N, OUTLIER, SIGNS, Signs
 from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Pair, Place, Row
 
-__all__ = ["COLLAPSED_SHARE", "SATURATED_SHARE", "Judgement", "Verdict", "judge", "judge_gaps"]
-
-# Shares of log2 n beyond which H(T) says more about the kernel than about the layer.
-SATURATED_SHARE = 0.95
-COLLAPSED_SHARE = 0.05
+__all__ = ["Judgement", "Verdict", "judge", "judge_gaps"]
 
 
 class Verdict(Enum):
@@ -46,7 +43,7 @@ class Verdict(Enum):
     SATURATED = (
         "saturated",
         "{entropy} is {share:.0%} of log2 n: to the kernel all samples differ, so information in bits is at its limit "
-        "whatever the layer does.",
+        "whatever the layer does, and there is no adjusted information.",
         "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
     )
 

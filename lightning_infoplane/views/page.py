@@ -139,7 +139,7 @@ def compare(first: Run, second: Run, probe: str = "") -> Figure:
     figure = Figure(figsize=(14, 5), layout="constrained")
     axes = figure.subplots(1, 2)
     series = [Series(run.rows, probe) for run in (first, second)]
-    both = next((plane for plane in PLANES if all(one.holds(plane.up) for one in series)), None)
+    both = next((plane for plane in PLANES if all(one.spans(plane) for one in series)), None)
     for ax, run in zip(axes, (first, second), strict=True):
         plot_plane(run.rows, ax, probe, both)
         ax.set_title(run.name.replace("$", r"\$") + "\n", loc="left")  # above the limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Picture", "live_pictures", "pictures", "plot_summary"]
 
+# Letters of a title that fit above a picture, whatever the resolution rounds their widths to.
+_WIDEST_TITLE = 60
 # What all quantities of a kind are drawn in, or what each of them has of its own.
 _TOGETHER: dict[Panel, Callable[..., Axes]] = {Panel.MAPS: plot_redundancy}
 _EACH: dict[Panel, Callable[..., Axes]] = {
@@ -59,7 +62,7 @@ class Picture:
     def is_possible(self, series: Series) -> bool:
         """Whether there is anything to draw; a plane needs both of its numbers of one layer."""
         if self.panel is Panel.PLANE:
-            return any(len(series.path(layer, self.plane)) for layer in series.layers)
+            return series.spans(self.plane)
         return series.holds(self.quantity)
 
     @property
@@ -139,7 +142,7 @@ def plot_summary(rows: Sequence[Row], probe: str = "") -> Figure:
         boxes = page.subfigures(lines, columns, squeeze=False, wspace=0.03, hspace=0.03).flat
         entries: dict[str, Any] = {}
         for box, picture in zip(boxes, drawn, strict=False):
-            box.suptitle(picture.title, fontsize="large", fontweight="bold")
+            box.suptitle(textwrap.fill(picture.title, _WIDEST_TITLE), fontsize="large", fontweight="bold")
             ax = picture.draw(rows, probe, box.subplots())
             legend = ax.get_legend()
             if picture.explains_layers and legend is not None:

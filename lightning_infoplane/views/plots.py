@@ -48,7 +48,8 @@ def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "", pla
         ValueError: if the rows hold no plane, as for a probe without targets.
     """
     series = Series(rows, probe)
-    plane = plane or next((one for one in PLANES if series.holds(one.across)), PLANES[-1])
+    plane = plane or next(filter(series.spans, PLANES), None)
+    plane = plane or next((one for one in PLANES if series.holds(one.across)), PLANES[-1])  # for the message below
     layers = [layer for layer in series.layers if len(series.path(layer, plane))]
     if not layers:
         raise ValueError(

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from lightning_infoplane.estimator.limits import SATURATED_SHARE
 from lightning_infoplane.measurement.evidence import Change, changes
 from lightning_infoplane.measurement.quantities import LOG2_N, PLANES, SIGNS, Plane
 from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Place, Row
-from lightning_infoplane.measurement.verdicts import SATURATED_SHARE
 
 __all__ = ["Series", "last_rows", "probes_of"]
 
@@ -55,6 +55,10 @@ class Series:
     def holds(self, quantity: Quantity) -> bool:
         """Whether there is any value of it."""
         return any(key == quantity.key for _, key in self._series)
+
+    def spans(self, plane: Plane) -> bool:
+        """Whether any layer has both numbers of a plane at one time."""
+        return any(len(self.path(layer, plane)) for layer in self.layers)
 
     def places_with(self, quantity: Quantity) -> list[Place]:
         """The layers or pairs that a quantity is known of, in the order of their first appearance.

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from lightning_infoplane import Eigenvalues, Fixed, Lanczos, class_gram, gram, mutual_information, renyi_entropy
 from lightning_infoplane.estimator.dependence import (
-    RESOLVED_BITS,
-    RESOLVED_DEVIATIONS,
     adjusted_mutual_information,
     cyclic_shuffles,
     debiased_cka,
@@ -23,6 +21,7 @@ from lightning_infoplane.estimator.dependence import (
     shuffled_entropy,
 )
 from lightning_infoplane.estimator.grams import joint_gram, normalize_trace, reordered
+from lightning_infoplane.estimator.limits import RESOLVED_BITS, RESOLVED_DEVIATIONS, SATURATED_SHARE
 
 N = 512
 INPUT = normal(N, 8, seed=1) @ normal(8, 60, seed=2)
@@ -197,7 +196,9 @@ def test_spectra_in_float32_resolve_what_float64_does(features: int) -> None:
 def test_resolved_is_both_enough_bits_and_enough_deviations() -> None:
     bits = torch.tensor([2.0, 0.99, 2.0, 2.0, -2.0]) * RESOLVED_BITS
     scatter = torch.tensor([0.0, 0.0, 1.99, 2.01, 0.0]) * RESOLVED_BITS / RESOLVED_DEVIATIONS
-    assert is_resolved(bits, scatter).tolist() == [True, False, True, False, False]
+    assert is_resolved(bits, scatter, torch.tensor(0.5)).tolist() == [True, False, True, False, False]
+    shares = torch.tensor([0.0, SATURATED_SHARE - 1e-6, SATURATED_SHARE + 1e-6, 1.0])
+    assert is_resolved(bits[:1], scatter[:1], shares).tolist() == [True, True, False, False]
 
 
 def test_a_ratio_that_is_not_resolved_has_neither_value_nor_gradient() -> None:

@@ -113,7 +113,7 @@ def found_in(
     ends: Tensor = ENDS,
     functions: Mapping[Quantity, Tensor] | None = None,
 ) -> Columns:
-    return columns(Numbers(known, shuffles), subject, ends, functions or {})
+    return columns(Numbers(known, shuffles, 512), subject, ends, functions or {})
 
 
 # -------------------------------------------------------------------------------------------------- what is asked for
@@ -387,16 +387,18 @@ def test_backward_gaps_have_counts_of_their_own() -> None:
 
 def test_what_is_known_of_the_probe() -> None:
     probe = SimpleNamespace(n=512)
-    everything = Numbers(ALL, 2)
+    everything = Numbers(ALL, 2, 512)
     assert of_the_probe(probe, everything, ACTIVATIONS) == {H_X: 4.0, H_Y: 2.0, LOG2_N: 9.0, E_XX: 2.0, E_YY: 0.5}
-    assert of_the_probe(probe, Numbers(PLAIN, 0), ACTIVATIONS) == {H_X: 4.0, H_Y: 2.0, LOG2_N: 9.0}
-    assert of_the_probe(probe, Numbers({X: PLAIN[X]}, 0), ACTIVATIONS) == {H_X: 4.0, LOG2_N: 9.0}
-    assert of_the_probe(probe, Numbers({X: PLAIN[X]}, 0), ERRORS) == {H_ERROR_LAST: 4.0}
+    assert of_the_probe(probe, Numbers(PLAIN, 0, 512), ACTIVATIONS) == {H_X: 4.0, H_Y: 2.0, LOG2_N: 9.0}
+    assert of_the_probe(probe, Numbers({X: PLAIN[X]}, 0, 512), ACTIVATIONS) == {H_X: 4.0, LOG2_N: 9.0}
+    assert of_the_probe(probe, Numbers({X: PLAIN[X]}, 0, 512), ERRORS) == {H_ERROR_LAST: 4.0}
 
 
 def test_numbers_of_a_probe_are_plain() -> None:
     known: Known = {X: Estimate(torch.tensor(4.0), torch.tensor(0.0))}
-    assert [type(value) for value in of_the_probe(SimpleNamespace(n=8), Numbers(known, 0), ACTIVATIONS).values()] == [
+    assert [
+        type(value) for value in of_the_probe(SimpleNamespace(n=8), Numbers(known, 0, 512), ACTIVATIONS).values()
+    ] == [
         float,
         float,
     ]

@@ -67,7 +67,7 @@ def test_adjusted_information_is_made_of_three_excesses() -> None:
         ({X: +1, T: +1, TX: -1}, [X, T, TX]),
         ({Alignment("T", "X"): +1}, [Alignment("T", "X")]),
         (Excess(TX), [TX]),
-        (Adjusted(TY), [TY, TT, YY]),
+        (Adjusted(TY), [TY, TT, YY, T, Y]),
         (Power(T), [T]),
     ],
     ids=["sum", "alignment", "excess", "adjusted", "power"],

@@ -46,12 +46,12 @@ KNOWN: Known = {
 
 
 def numbers(changed: Known | None = None, shuffles: int = 2, is_part: bool = False) -> Numbers:
-    return Numbers(KNOWN | (changed or {}), shuffles, is_part)
+    return Numbers(KNOWN | (changed or {}), shuffles, 512, is_part)
 
 
 def itself(*shuffled: float, joint: float = 2.0) -> Known:
     """One layer whose entropy with itself is this in place, and that after each shuffle."""
-    known: Known = {TT: estimate([joint]), TX: estimate([5.0])}
+    known: Known = {T: estimate([3.0]), TT: estimate([joint]), TX: estimate([5.0])}
     for k, bits in enumerate(shuffled):
         known |= {TT.shuffled(k): estimate([bits]), TX.shuffled(k): estimate([6.0]), XX.shuffled(k): estimate(6.0)}
     return known
@@ -127,6 +127,19 @@ def test_one_layer_that_is_not_resolved_costs_the_others_nothing(layer: int) -> 
     expected = [1.75 / math.sqrt(1.9 * 2), 0.5]
     assert bool(found[layer].isnan())
     assert float(found[1 - layer]) == pytest.approx(expected[1 - layer])
+
+
+@pytest.mark.parametrize(
+    ("variable", "bits", "missing"),
+    [(T, [3.0, 8.56], [False, True]), (T, [8.54, 8.56], [False, True]), (X, 8.54, [False] * 2), (X, 8.56, [True] * 2)],
+)
+def test_what_is_saturated_has_no_adjusted_information(
+    variable: Term, bits: float | list[float], missing: list[bool]
+) -> None:
+    """95 % of log2 512 are 8.55 bits; of a part of the samples only the scatter is looked at."""
+    changed: Known = {variable: estimate(bits)}
+    assert numbers(changed).value(Adjusted(TX)).isnan().tolist() == missing
+    assert bool(numbers(changed, is_part=True).value(Adjusted(TX)).isfinite().all())
 
 
 def test_where_the_input_is_not_resolved_no_layer_has_adjusted_information() -> None:
@@ -227,6 +240,6 @@ def test_an_adjusted_information_of_zero_still_has_an_error() -> None:
 @pytest.mark.parametrize("leaf", [TX, TT, XX], ids=str)
 def test_every_part_of_the_ratio_has_a_share_in_its_error(leaf: Leaf) -> None:
     exact: Known = {one: Estimate(known.bits, torch.zeros_like(known.bits)) for one, known in KNOWN.items()}
-    assert Numbers(exact, 2).squares(Adjusted(TX)).tolist() == [0, 0]
-    one_unsure = Numbers(exact | {leaf: KNOWN[leaf]}, 2)
+    assert Numbers(exact, 2, 512).squares(Adjusted(TX)).tolist() == [0, 0]
+    one_unsure = Numbers(exact | {leaf: KNOWN[leaf]}, 2, 512)
     assert bool((one_unsure.squares(Adjusted(TX)) > 0).all())

@@ -10,6 +10,7 @@ from properties import normal
 from torch import Tensor
 
 from lightning_infoplane import Estimator, Fixed, InformationPlane, Jackknife, Row
+from lightning_infoplane.estimator.limits import COLLAPSED_SHARE, SATURATED_SHARE
 from lightning_infoplane.measurement.evidence import Change
 from lightning_infoplane.measurement.quantities import (
     AMI_ERROR,
@@ -26,8 +27,6 @@ from lightning_infoplane.measurement.quantities import (
 from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Pair, Place
 from lightning_infoplane.measurement.verdicts import (
-    COLLAPSED_SHARE,
-    SATURATED_SHARE,
     Judgement,
     Verdict,
     judge,
@@ -375,12 +374,12 @@ def test_a_test_of_many_layers_of_noise_calls_few_of_them_fine() -> None:
         (
             *(Verdict.SATURATED, ACTIVATIONS, {"share": 0.987}),
             "H(T) is 99% of log2 n: to the kernel all samples differ, so information in bits is at its limit "
-            "whatever the layer does.",
+            "whatever the layer does, and there is no adjusted information.",
         ),
         (
             *(Verdict.SATURATED, ERRORS, {"share": 0.96}),
             "H(δ) is 96% of log2 n: to the kernel all samples differ, so information in bits is at its limit "
-            "whatever the layer does.",
+            "whatever the layer does, and there is no adjusted information.",
         ),
         (
             *(Verdict.OUTLIER, ACTIVATIONS, {"outlier": 17.0}),

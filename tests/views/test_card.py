@@ -96,8 +96,8 @@ def test_a_layer_that_says_something_needs_no_remark() -> None:
             SATURATED,
             " full saturated",
             "layer 'full': saturated. H(T) is 99% of log2 n: to the kernel all samples differ, so information in bits "
-            "is at its limit whatever the layer does. Use a larger bandwidth, such as MedianDistance(scale=2), or a "
-            "larger probe.",
+            "is at its limit whatever the layer does, and there is no adjusted information. Use a larger bandwidth, "
+            "such as MedianDistance(scale=2), or a larger probe.",
         ),
         (
             COLLAPSED,

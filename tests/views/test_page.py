@@ -267,7 +267,8 @@ def test_without_pairs_there_is_no_word_about_gaps() -> None:
 def test_a_curve_that_means_nothing_is_told_apart_with_its_remedy() -> None:
     assert warned(few(epochs=[0])) == [
         "H(T) is 98% of log2 n: to the kernel all samples differ, so information in bits is at its limit whatever the "
-        "layer does. Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe."
+        "layer does, and there is no adjusted information. Use a larger bandwidth, such as MedianDistance(scale=2), "
+        "or a larger probe."
     ]
 
 
