@@ -22,7 +22,12 @@ _EXAMPLES = """examples:
   infoplane compare runs/a runs/b                   two planes on the same axes, as infoplane-compare.png
   infoplane measure --model net:Net --data net:probe --checkpoints runs/a/checkpoints/*.ckpt
 
+A file that this command did not write is never overwritten, unless --force says so.
 A run is a folder with infoplane.csv, or with TensorBoard event files of a run that had a MatrixRenyiCallback."""
+
+
+# Kinds of pictures.
+_PICTURES = ("png", "pdf", "svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,48 +37,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in options.command(options):
             print(path)
     except (ValueError, OSError) as error:
-        print(f"infoplane: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _say(str(error))
+    except Exception as error:  # damaged files fail anywhere, in the libraries that draw them too
+        return _say(f"{type(error).__name__}: {error}")
     return 0
 
 
 def _report(options: argparse.Namespace) -> list[Path]:
     """One HTML file for all probes, or one picture for each."""
+    from lightning_infoplane.views.files import of_probe, output, save_figure
     from lightning_infoplane.views.page import html_report
     from lightning_infoplane.views.panels import plot_summary
     from lightning_infoplane.views.runs import read_run
-    from lightning_infoplane.views.series import probes_of
 
+    kind = options.format
     run = read_run(options.run)
-    path = options.out or run.folder / f"infoplane-report.{options.format}"
-    if options.format == "html":
-        path.write_text(html_report(run), encoding="utf-8")
+    path = options.out or run.folder / f"infoplane-report.{kind}"
+    if kind == "html":
+        with output(path, kind, options.force) as partial:
+            partial.write_text(html_report(run), encoding="utf-8")
         return [path]
-    paths = []
-    for probe in probes_of(run.rows):
-        one = path.with_stem(f"{path.stem}-{probe}") if probe else path
-        plot_summary(run.rows, probe).savefig(one, format=options.format, dpi=130)
-        paths.append(one)
-    return paths
+    paths = {probe: of_probe(path, probe) for probe in run.probes}
+    for probe, one in paths.items():
+        with output(one, kind, options.force) as partial:
+            save_figure(plot_summary(run.rows, probe), partial, kind)
+    return list(paths.values())
 
 
 def _animate(options: argparse.Namespace) -> list[Path]:
+    from lightning_infoplane.views.files import output, sign_gif
     from lightning_infoplane.views.page import animate
     from lightning_infoplane.views.runs import read_run
 
     run = read_run(options.run)
     path = options.out or run.folder / "infoplane.gif"
-    animate(run, path, _probe(run, options.probe), options.fps)
+    with output(path, "gif", options.force) as partial:
+        animate(run, partial, _probe(run, options.probe), options.fps)
+        sign_gif(partial)
     return [path]
 
 
 def _compare(options: argparse.Namespace) -> list[Path]:
+    from lightning_infoplane.views.files import output, save_figure
     from lightning_infoplane.views.page import compare
     from lightning_infoplane.views.runs import read_run
 
+    kind = options.out.suffix.lower().removeprefix(".")
+    if kind not in _PICTURES:
+        raise ValueError(f"{options.out}: expected a name that ends in .{', .'.join(_PICTURES)}.")
     first = read_run(options.first)
     second = read_run(options.second)
-    compare(first, second, _probe(first, options.probe)).savefig(options.out, dpi=130)
+    with output(options.out, kind, options.force) as partial:
+        save_figure(compare(first, second, _probe(first, options.probe)), partial, kind)
     return [options.out]
 
 
@@ -81,7 +96,9 @@ def _measure(options: argparse.Namespace) -> list[Path]:
     """Rows of every checkpoint, as a table that the other commands read."""
     from lightning_infoplane.measurement.settings import Estimator
     from lightning_infoplane.monitor import measure_checkpoints
+    from lightning_infoplane.views.files import check_output, output
 
+    check_output(options.out, "csv", options.force)  # a measurement may take hours
     sys.path.insert(0, "")  # modules of the folder one is in, as for python -m
     try:
         model = _call("--model", options.model, **options.init)
@@ -96,7 +113,8 @@ def _measure(options: argparse.Namespace) -> list[Path]:
         Estimator(alpha=options.alpha, shuffles=options.shuffles),
         batch_size=options.batch_size,
     )
-    history.save(options.out)
+    with output(options.out, "csv", options.force) as partial:
+        history.save(partial)
     return [options.out]
 
 
@@ -113,9 +131,7 @@ def _as_probe(where: str, data: Any) -> "Probe":  # noqa: ANN401 - the user's
 
 def _probe(run: "Run", wanted: str) -> str:
     """The probe asked for; without a wish the first."""
-    from lightning_infoplane.views.series import probes_of
-
-    known = probes_of(run.rows)
+    known = run.probes
     if wanted and wanted not in known:
         raise ValueError(f"--probe {wanted}: this run has {', '.join(known) if any(known) else 'only one, unnamed'}.")
     return wanted or known[0]
@@ -141,10 +157,16 @@ def _keywords(text: str) -> dict[str, Any]:
 
 
 def _rate(text: str) -> float:
-    """A positive number."""
-    if not (value := float(text)) > 0:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text}")
+    """A number that a film can have: it counts hundredths of a second."""
+    if not 0.01 <= (value := float(text)) <= 100:
+        raise argparse.ArgumentTypeError(f"expected a number from 0.01 to 100, got {text}")
     return value
+
+
+def _say(mistake: str) -> int:
+    """In one line, without anything that a terminal would obey."""
+    print("infoplane:", *"".join(one if one.isprintable() else " " for one in mistake).split(), file=sys.stderr)
+    return 2
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="one self-contained HTML file, or one page as PNG, PDF or SVG")
     report.add_argument("run", type=Path, metavar="RUN_DIR", help="the newest run at or below this folder is taken")
-    report.add_argument("--format", choices=("html", "png", "pdf", "svg"), default="html")
+    report.add_argument("--format", choices=("html", *_PICTURES), default="html")
     report.add_argument("--out", type=Path, metavar="FILE", help="infoplane-report.FORMAT beside the run if left out")
     report.set_defaults(command=_report)
 
@@ -177,6 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     both.set_defaults(command=_compare)
 
     _add_measure(commands)
+    for command in commands.choices.values():
+        command.add_argument("--force", action="store_true", help="also overwrite a file that is not of this command")
     return parser
 
 

@@ -1,12 +1,14 @@
 """The Lightning callback: when to measure, where the numbers go, what a checkpoint keeps. No formula."""
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as lp
 import pytorch_lightning as pl
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_infoplane.estimator.redundancy import Redundancy
@@ -14,14 +16,19 @@ from lightning_infoplane.measurement.history import History
 from lightning_infoplane.measurement.listener import Notices
 from lightning_infoplane.measurement.rows import Pair, Row
 from lightning_infoplane.measurement.settings import Choice, Estimator
-from lightning_infoplane.monitor import Monitor, choose_layers
+from lightning_infoplane.monitor import Monitor, choose_layers, pairs_in
 from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.layers import LayerSpec
 from lightning_infoplane.network.probe import Draw, Probe
+from lightning_infoplane.options import OPTIONS, check_layers
 from lightning_infoplane.trainer import position
 from lightning_infoplane.trainer.data import make_probes
+from lightning_infoplane.trainer.guard import Guard, warn
+from lightning_infoplane.trainer.mailbox import Mailbox
 from lightning_infoplane.trainer.outputs import Outputs, Writer
-from lightning_infoplane.trainer.schedules import Schedule, as_schedule
+from lightning_infoplane.trainer.schedules import Schedule, as_schedule, is_ours
+from lightning_infoplane.trainer.silence import forward_context
+from lightning_infoplane.trainer.wanted import OWN, as_wanted, pair_as_probe
 from lightning_infoplane.views.card import bill, card, remarks
 from lightning_infoplane.views.panels import live_pictures
 from lightning_infoplane.views.runs import FACTS_TAG
@@ -111,8 +118,10 @@ class MatrixRenyiCallback(Choice, _Callback):
         probe_batch_size: send the probe through the network in pieces of this size. Its activations are then
             held on the CPU until the last piece is through. Error signals take a forward pass more, and outputs
             that can be put together: tensors ``(n, ...)``.
-        on_change: what to do on resuming with a probe of other samples or another estimator: ``"error"`` or ``"warn"``.
-        raise_on_error: end the training when a measurement fails, instead of going on with a warning.
+        on_change: what to do on resuming with a probe of other samples, other layers or another estimator: ``"error"``
+            or ``"warn"``, which goes on and marks the change in the history.
+        raise_on_error: end the training when a measurement, a picture or a logger fails, instead of going on with a
+            warning.
 
     Raises:
         ValueError: for arguments that cannot be meant; before any training.
@@ -144,7 +153,7 @@ class MatrixRenyiCallback(Choice, _Callback):
     ) -> None:
         super().__init__()
         self.layers = layers
-        self.probe = Probe(*probe) if isinstance(probe, tuple) else probe
+        self.probe = pair_as_probe(probe)
         self.schedule = schedule
         self.measure_at_start = measure_at_start
         self.estimator = estimator
@@ -159,10 +168,11 @@ class MatrixRenyiCallback(Choice, _Callback):
         self.on_change = on_change
         self.raise_on_error = raise_on_error
         self._check()
-        self._wanted = _as_wanted(self.probe)
+        self._wanted = as_wanted(self.probe)
         self._schedule = as_schedule(schedule)
         prefix = (f"{name}/" if name else "") if log_prefix is None else log_prefix
         self._writer = Writer(outputs, f"infoplane-{name}" if name else "infoplane", prefix)
+        self._mailbox = Mailbox()
         self._monitor: Monitor | None = None
         self._saved: dict[str, Any] = {}  # what a run goes on from
         self._by_hand = False  # whether that was given outside of a run
@@ -170,33 +180,21 @@ class MatrixRenyiCallback(Choice, _Callback):
         self._start_empty()
 
     def _check(self) -> None:
-        """What the types of the arguments do not say."""
-        choices = {"dpi_pairs": ("markov", "consecutive"), "on_change": ("error", "warn")}
-        for argument, (one, other) in choices.items():
-            value = getattr(self, argument)
-            if value not in (one, other):
-                raise ValueError(f"{argument}={value!r}: expected {one!r} or {other!r}.")
-        size = self.probe_batch_size
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise ValueError(f"probe_batch_size={size!r}: expected a whole number of at least 1.")
-        if self.forward_fn is not None and not callable(self.forward_fn):
-            raise TypeError(f"forward_fn={self.forward_fn!r}: expected a function (module, inputs) -> outputs.")
-        kinds = {"estimator": Estimator, "outputs": Outputs}
-        for argument, kind in kinds.items():
-            if not isinstance(getattr(self, argument), kind):
-                value = getattr(self, argument)
-                raise TypeError(f"{argument}={value!r}: expected {kind.__name__}(...).")
-        for argument, kind in {"error_signals": ErrorSignals, "redundancy": Redundancy}.items():
-            value = getattr(self, argument)
-            if not isinstance(value, bool | kind):
-                raise TypeError(f"{argument}={value!r}: expected True, False or {kind.__name__}(...).")
+        """Every argument, by type and by value."""
+        check_layers(self.layers)
+        defaults = inspect.signature(MatrixRenyiCallback).parameters
+        for argument, rule in {**OPTIONS, **OWN}.items():
+            value = rule(argument, getattr(self, argument), default=defaults[argument].default)
+            setattr(self, argument, value)
 
     def _start_empty(self) -> None:
         """What a run fills in."""
         self._writer.begin()
-        self._notice = Notices(_warn)
+        self._notice = Notices(warn)
+        self._guard = Guard(self.raise_on_error, self._notice)
         self._started = time.monotonic()
         self._seconds = 0.0
+        self._tried = 0
         self._count = 0
         self._last_step: int | None = None
 
@@ -205,12 +203,15 @@ class MatrixRenyiCallback(Choice, _Callback):
         """Every number so far, row by row, epochs counted as finished ones."""
         if self._monitor is not None:
             return self._monitor.history
-        return History.from_state(self._saved["plane"]["history"]) if self._saved else History()
+        saved = self._saved or self._mailbox.receive()
+        return History.from_state(saved["plane"]["history"]) if saved else History()
 
     @property
     def markov_pairs(self) -> list[Pair]:
         """Pairs of layers between which the data-processing inequality is implied, once training has begun."""
-        return [] if self._monitor is None else self._monitor.markov_pairs
+        if self._monitor is not None:
+            return self._monitor.markov_pairs
+        return pairs_in(self._saved or self._mailbox.receive())
 
     @property
     def state_key(self) -> str:
@@ -232,10 +233,11 @@ class MatrixRenyiCallback(Choice, _Callback):
     def on_exception(self, trainer: lp.Trainer, pl_module: lp.LightningModule, exception: BaseException) -> None:
         """Likewise: Lightning does not come to teardown."""
         self._stage = None
+        self._guard.attempt("handing over the history", self._hand_over)
 
     def on_fit_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Find the layers, so that a misspelt name ends the run here."""
-        choose_layers(pl_module, self.layers, bool(self.error_signals))
+        self._guard.attempt("choosing layers", lambda: choose_layers(pl_module, self.layers, bool(self.error_signals)))
 
     def on_train_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Draw the probe and measure the untrained network; a resumed run has done so already."""
@@ -243,46 +245,51 @@ class MatrixRenyiCallback(Choice, _Callback):
         if self._monitor is not None and trainer.global_step > 0:
             before = self._monitor.state_dict()  # fit() once more
         self._start_empty()
-        self._last_step = position.last_step(trainer) if self._schedule.counts_steps else None
-        probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice)
-        monitor = self._watch(trainer, pl_module, probes)
-        if before:
-            monitor.resume(before, self.on_change)
-        self._monitor = monitor  # only now: a resume that is refused must not cost the history
-        self._saved = {}
+        # A resume that is refused ends here, and must not cost the history.
+        monitor = self._guard.attempt("making ready to measure", lambda: self._watch(trainer, pl_module, before))
+        self._monitor = monitor
+        self._saved = dict(before) if monitor is None else {}
         self._by_hand = False
-        if any(probe.targets is None for probe in probes.values()):
+        self._guard.attempt("forgetting an earlier run", self._mailbox.clear)
+        if monitor is None:
+            return
+        if any(probe.targets is None for probe in monitor.probes.values()):
             self._notice("targets", "the probe has no targets: what layers share with them is left out.")
         monitor.find_chains()
         if self.measure_at_start and trainer.global_step == 0:
             # pl_module.log would write these at the end of the first epoch.
             self._measure_and_log(trainer, epoch=0, step=0)
+        elif before:
+            self._make_up(trainer)
 
     def on_train_batch_end(
         self, trainer: lp.Trainer, pl_module: lp.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Measure between epochs, where the schedule counts steps."""
-        if not self._schedule.counts_steps:
+        if self._monitor is None or not self._schedule.counts_steps:
             return
-        step = position.stepped(trainer)
-        if step is not None and self._schedule(step + 1, self._last_step):
+        step = self._guard.attempt("asking for the step", lambda: position.stepped(trainer))
+        if step is not None and self._is_due(trainer, step + 1):
             self._measure_and_log(trainer, trainer.current_epoch, step)
 
     def on_train_epoch_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Measure if the schedule says so, and log through the module."""
         epoch = position.finished_epochs(trainer)
-        if self._schedule.counts_steps or not self._schedule(epoch, position.last_epoch(trainer)):
+        if self._monitor is None or self._schedule.counts_steps or not self._is_due(trainer, epoch):
             return
         rows = self._measure(trainer, epoch, position.epoch_end_step(trainer))
-        self._writer.log_at_epoch_end(pl_module, rows)
+        self._guard.put_out(trainer, "logging", lambda: self._writer.log_at_epoch_end(pl_module, rows))
 
     def on_train_end(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
         """Draw what was left out, say what it cost, let go of the model and of the probe on the device."""
-        assert self._monitor is not None, "on_train_start comes first"
-        self._guarded(lambda: self._writer.end(trainer, self._pictures))
-        spent = bill(self._count, self._seconds, time.monotonic() - self._started)
-        rank_zero_info(f"MatrixRenyiCallback: {spent}")
-        self._monitor.release()
+        self._guard.put_out(trainer, "drawing", lambda: self._writer.end(trainer, self._pictures))
+        self._guard.attempt("handing over the history", self._hand_over)
+        if self._count:
+            spent = bill(self._count, self._seconds, time.monotonic() - self._started)
+            rank_zero_info(f"MatrixRenyiCallback: {spent}")
+        self._say_what_is_missing()
+        if self._monitor is not None:
+            self._monitor.release()
 
     def state_dict(self) -> dict[str, Any]:
         """History, bandwidths and the probes' fingerprints: tensors and plain Python, for ``weights_only=True``."""
@@ -297,63 +304,94 @@ class MatrixRenyiCallback(Choice, _Callback):
 
     # ------------------------------------------------------------------------------------------ the measurement
 
-    def _watch(self, trainer: lp.Trainer, pl_module: lp.LightningModule, probes: dict[str, Probe]) -> Monitor:
-        """The monitor of this run: in the precision that the network trains in."""
-        return Monitor(
-            pl_module,
-            probes,
-            self.layers,
-            self.estimator,
-            forward_fn=self.forward_fn,
-            batch_size=self.probe_batch_size,
-            dpi_pairs=self.dpi_pairs,
-            error_signals=self.error_signals,
-            redundancy=self.redundancy,
-            ranks=position.ranks_of(trainer),
-            context=trainer.precision_plugin.forward_context,
-            notice=self._notice,
-            on_failure=self._fail,
+    def _watch(self, trainer: lp.Trainer, pl_module: lp.LightningModule, before: dict[str, Any]) -> Monitor:
+        """The monitor of this run: on its probes, in the precision that the network trains in."""
+        self._last_step = position.last_step(trainer) if self._schedule.counts_steps else None
+        ranks = position.ranks_of(trainer)
+        probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice, ranks)
+
+        def made() -> Monitor:
+            monitor = Monitor(
+                pl_module,
+                probes,
+                self.layers,
+                self.estimator,
+                forward_fn=self.forward_fn,
+                batch_size=self.probe_batch_size,
+                dpi_pairs=self.dpi_pairs,
+                error_signals=self.error_signals,
+                redundancy=self.redundancy,
+                ranks=ranks,
+                context=partial(forward_context, trainer, pl_module),
+                notice=self._notice,
+                on_failure=self._guard.fail,
+            )
+            if before:
+                monitor.resume(before, self.on_change)
+            return monitor
+
+        return ranks.together(made, pl_module.device)
+
+    def _is_due(self, trainer: lp.Trainer, finished: int) -> bool:
+        """Whether to measure, as rank 0's schedule has it: one rank that measured alone would wait for ever."""
+        last = self._last_step if self._schedule.counts_steps else position.last_epoch(trainer)
+        if self._schedule.counts_steps and is_ours(self._schedule):  # an exchange at every step would cost time
+            return bool(self._guard.attempt("the schedule", lambda: self._schedule(finished, last)))
+        ranks = position.ranks_of(trainer)
+        device = trainer.strategy.root_device
+        due = self._guard.attempt(
+            "the schedule", lambda: ranks.together(lambda: self._schedule(finished, last), device)
         )
+        return bool(ranks.first_object(due))
+
+    def _make_up(self, trainer: lp.Trainer) -> None:
+        """Measure what a checkpoint from an epoch's last step has not: Lightning goes on with the next epoch."""
+        end = None if self._schedule.counts_steps else position.unfinished_end(trainer)
+        if end is None or end[0] in {row.epoch for row in self.history}:
+            return
+        if self._is_due(trainer, end[0]):
+            self._measure_and_log(trainer, *end)
 
     def _measure_and_log(self, trainer: lp.Trainer, epoch: int, step: int) -> None:
         """At a step of our own."""
         rows = self._measure(trainer, epoch, step)
-        self._writer.log_at_step(trainer, rows, step, epoch)
+        self._guard.put_out(trainer, "logging", lambda: self._writer.log_at_step(trainer, rows, step, epoch))
 
     def _measure(self, trainer: lp.Trainer, epoch: int, step: int) -> list[Row]:
         """Measure now; a failure is a warning unless the user wants it otherwise."""
-        assert self._monitor is not None, "on_train_start comes first"
+        assert self._monitor is not None, "asked before"
         began = time.monotonic()
-        with self._writer.progress_bar(trainer, self._monitor.work) as bar:
-            rows = self._monitor.measure(epoch, step, bar.update)
+        self._tried += 1
+        with self._writer.progress_bar(trainer, self._monitor.work) as advance:
+            rows = self._monitor.measure(epoch, step, advance)
         if not rows:
             return []
-        for about, message in remarks(rows):
-            self._notice(about, message)
-        self._guarded(lambda: self._write(trainer, rows, step))
+        self._guard.put_out(trainer, "writing", lambda: self._write(trainer, rows, step))
         self._seconds += time.monotonic() - began
         self._count += 1
         return rows
 
-    def _fail(self, what: str, error: Exception) -> None:
-        if self.raise_on_error:
-            raise error
-        _warn(
-            f"{what} failed and training goes on. {type(error).__name__}: {error} "
-            "(raise_on_error=True ends the run instead.)"
-        )
+    # ------------------------------------------------------------------------------------------------- failures
+
+    def _say_what_is_missing(self) -> None:
+        """At the end, where it is seen."""
+        if self._count == 0:
+            reason = "no measurement succeeded" if self._tried else f"schedule={self.schedule!r} chose no moment of it"
+            warn(f"NOTHING WAS MEASURED in this run: {reason if self._monitor else 'it could not be made ready'}.")
+        elif self._tried > self._count:
+            warn(f"{self._tried - self._count} of {self._tried} measurements failed.")
 
     # --------------------------------------------------------------------------------------------------- output
 
-    def _guarded(self, write: Callable[[], None]) -> None:
-        """A full disk or a logger's server must not end the run."""
-        try:
-            write()
-        except Exception as error:
-            self._notice("output", f"could not write the table, the card or pictures: {type(error).__name__}: {error}")
+    def _hand_over(self) -> None:
+        """To the process that launched this one."""
+        if self._monitor is not None:
+            self._mailbox.send(self._monitor.state_dict())
 
     def _write(self, trainer: lp.Trainer, rows: Sequence[Row], step: int) -> None:
         """Hand over what the views make of the history."""
+        for about, message in remarks(rows):
+            self._notice(about, message)
         texts = {"card": card(self.history)}
         if self._count == 0:  # of the run, so once; indented, it is code in Markdown
             texts[FACTS_TAG] = f"    {self.history.facts.to_json()}"
@@ -365,20 +403,3 @@ class MatrixRenyiCallback(Choice, _Callback):
         for probe in probes_of(rows):
             for kind, picture in live_pictures(rows, probe):
                 yield f"{probe}/{kind}" if probe else kind, picture.figure(rows, probe)
-
-
-def _warn(message: str) -> None:
-    """On rank 0. A function of its own, so that the callback can be sent to other processes."""
-    rank_zero_warn(f"MatrixRenyiCallback: {message}")
-
-
-def _as_wanted(probe: object) -> Probe | Draw:
-    """A probe, or how to draw one."""
-    if isinstance(probe, Probe | Draw):
-        return probe
-    if isinstance(probe, bool) or not isinstance(probe, int):
-        raise TypeError(
-            f"probe={probe!r}: expected a number of samples, Draw(size, source), Probe(inputs, targets) or a pair "
-            "(inputs, targets)."
-        )
-    return Draw(probe)

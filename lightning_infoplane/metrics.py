@@ -9,6 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
+from lightning_infoplane.arguments.checks import FLAG, Instance, Maybe, Whole, check_tensors
 from lightning_infoplane.estimator.bandwidths import Bandwidth
 from lightning_infoplane.estimator.dependence import adjusted_mutual_information, debiased_cka
 from lightning_infoplane.estimator.entropy import renyi_entropy
@@ -23,6 +24,10 @@ __all__ = [
     "MatrixRenyiMutualInformation",
     "MatrixRenyiTotalCorrelation",
 ]
+
+
+_ESTIMATOR = Instance.of(Estimator)
+_MAX_SAMPLES = Maybe(Whole(2, says="an entropy needs at least 2 samples", example="512"))
 
 
 class _RenyiMetric(Metric):
@@ -48,14 +53,13 @@ class _RenyiMetric(Metric):
         **kwargs: Any,  # noqa: ANN401 - torchmetrics' own arguments
     ) -> None:
         super().__init__(**kwargs)
-        if max_samples is not None and max_samples < 2:
-            raise ValueError(f"max_samples={max_samples}: an entropy needs at least 2 samples.")
-        self.estimator = estimator
-        self.max_samples = max_samples
+        self.estimator: Estimator = _ESTIMATOR("estimator", estimator)
+        self.max_samples: int | None = _MAX_SAMPLES("max_samples", max_samples)
         for name in self._variables:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def _remember(self, *values: Tensor) -> None:
+        check_tensors("update", "(n, ...)", **dict(zip(self._variables[1:], values, strict=True)))
         if any(value.ndim == 0 for value in values):
             raise ValueError("expected a batch of samples (n, ...), got a single number.")
         sizes = [len(value) for value in values]
@@ -310,8 +314,8 @@ class MatrixRenyiTotalCorrelation(_RenyiMetric):
         **kwargs: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(estimator, max_samples, **kwargs)
-        self.normalized = normalized
-        self._unit = "normalised" if normalized else "bits"
+        self.normalized: bool = FLAG("normalized", normalized)
+        self._unit = "normalised" if self.normalized else "bits"
 
     def update(self, maps: Tensor) -> None:
         """Add a batch."""

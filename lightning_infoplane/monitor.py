@@ -1,16 +1,19 @@
 """A network watched on its probes: the one place where samples, layers, chains and history come together."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from lightning_infoplane.arguments.checks import Instance
+from lightning_infoplane.arguments.errors import SetupError
 from lightning_infoplane.estimator.redundancy import Redundancy
+from lightning_infoplane.measurement.facts import Facts
 from lightning_infoplane.measurement.history import History
 from lightning_infoplane.measurement.listener import Listener, Notices
 from lightning_infoplane.measurement.measurement import Measurement
@@ -18,13 +21,20 @@ from lightning_infoplane.measurement.plane import InformationPlane
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.rows import Pair, Row
 from lightning_infoplane.measurement.settings import Estimator
+from lightning_infoplane.measurement.table import as_moment
 from lightning_infoplane.network.activations import call, watch
 from lightning_infoplane.network.chains import Chains, find_chains
 from lightning_infoplane.network.gradients import ErrorSignals, error_signals
 from lightning_infoplane.network.layers import LayerSpec, select_layers
 from lightning_infoplane.network.probe import Probe
+from lightning_infoplane.network.structures import replace_tensors
+from lightning_infoplane.options import MOMENT, NETWORK, check_options, files, probes_by_name
 
-__all__ = ["Monitor", "choose_layers", "measure", "measure_checkpoints"]
+__all__ = ["Monitor", "choose_layers", "measure", "measure_checkpoints", "pairs_in"]
+
+_NOT_COMPARABLE = "Values before and after cannot be compared."
+# Layers of a list in a message.
+_NAMES_SHOWN = 8
 
 ForwardFunction = Callable[[nn.Module, Any], Any]
 
@@ -94,15 +104,18 @@ class Monitor:
         notice: Callable[[str, str], None] | None = None,
         on_failure: Callable[[str, Exception], None] = _raise,
     ) -> None:
-        self.network = network
-        self.probes = dict(probe) if isinstance(probe, Mapping) else {"": probe}
+        self.network: nn.Module = NETWORK("network", network)
+        self.probes = probes_by_name(probe)
+        check_options(estimator=estimator, forward_fn=forward_fn, dpi_pairs=dpi_pairs)
+        check_options(error_signals=error_signals, redundancy=redundancy)
+        check_options(ranks=ranks, context=context, notice=notice, on_failure=on_failure)
         self.layers = choose_layers(network, layers, bool(error_signals))
         self._names = sorted(self.layers)
         self.plane = InformationPlane(estimator, _chosen(redundancy, Redundancy))
         self.chains: Chains | None = None
         self._signals = _chosen(error_signals, ErrorSignals)
         self._forward_fn = forward_fn
-        self._batch_size = batch_size
+        self._batch_size: int | None = check_options(batch_size=batch_size)["batch_size"]
         self._dpi_pairs = dpi_pairs
         self._ranks = ranks
         self._context = context
@@ -119,8 +132,7 @@ class Monitor:
     @property
     def markov_pairs(self) -> list[Pair]:
         """Pairs of layers between which the data-processing inequality is implied, once they have been looked for."""
-        chain = None if self.chains is None else self.chains.forward
-        return [] if chain is None else [Pair(*pair) for pair in chain.pairs]
+        return _pairs_of(self.chains)
 
     def measure(
         self, epoch: int = 0, step: int = 0, progress: Callable[[int], object] = lambda layers: None
@@ -135,6 +147,8 @@ class Monitor:
         Returns:
             The new rows, which are also appended to ``history``.
         """
+        epoch = MOMENT("epoch", epoch)
+        step = MOMENT("step", step)
         self.find_chains()
         listener = Listener(self._notice, progress)
         rows = self._attempt(f"the measurement after epoch {epoch}", self._observe, listener, epoch, step)
@@ -157,7 +171,9 @@ class Monitor:
         forward = self._dpi_pairs == "markov"
         try:
             chains = self._ranks.together(
-                lambda: find_chains(self.network, self.layers, probe, self._forward, forward, self._signals),
+                lambda: find_chains(
+                    self.network, self.layers, probe, self._forward, forward, self._signals, self._batch_size
+                ),
                 probe.x.device,
             )
             self._know(self._ranks.first_object(chains))
@@ -188,22 +204,36 @@ class Monitor:
         """Continue from a :meth:`state_dict`: curves that go on with other samples or settings are not one curve.
 
         Raises:
-            ValueError: if probe or estimator are not those of before, unless ``on_change`` is ``"warn"``.
+            SetupError: if probe, layers or estimator are not those of before, unless ``on_change`` is ``"warn"``.
         """
-        before = History.from_state(state["plane"]["history"]).facts
+        before = History.from_state(state["plane"]["history"])
+        differences = list(self._differences(before.facts, state))
+        if differences and on_change == "error":
+            raise SetupError(f"{' '.join(differences)} {_NOT_COMPARABLE} Restore it, or pass on_change='warn'.")
+        for what in differences:
+            self._notice(what, f"{what} {_NOT_COMPARABLE}")
+        last = before[-1].epoch if len(before) else 0
+        changes = (*before.facts.changes, *(f"after epoch {last}: {what}" for what in differences))
         mine = self.history.facts
-        if dict(state["probes"]) != self._fingerprints:
-            self._changed(
-                "the probe is not the one this run was measured on so far: another data set, probe size or seed.",
-                on_change,
-            )
-        if before.estimator != mine.estimator:
-            what = f"the estimator is not that of this run so far, {before.estimator}: it is now {mine.estimator}."
-            self._changed(what, on_change)
         self.plane.load_state_dict(state["plane"])  # only now: what was refused leaves no trace
-        self.history.facts = replace(before, version=mine.version, estimator=mine.estimator)
+        self.history.facts = replace(before.facts, version=mine.version, estimator=mine.estimator, changes=changes)
         if state["layers"] == self._names and state["chains"] is not None:
             self._know(Chains.from_lists(state["chains"]))  # a network found trained may have other dead ends
+
+    def _differences(self, before: Facts, state: Mapping[str, Any]) -> Iterator[str]:
+        """What is not as it was, with both values."""
+        if dict(state["probes"]) != self._fingerprints:
+            now = {name: probe.size for name, probe in self.probes.items()}
+            yield (
+                "the probe is not the one this run was measured on so far: another data set, probe size or seed "
+                f"({_probes(before.n, state['probes'])}; now {_probes(now, self._fingerprints)})."
+            )
+        if state["layers"] != self._names:
+            then = _few(state["layers"])
+            yield f"the layers are not those of this run so far, {then}: they are now {_few(self._names)}."
+        mine = self.history.facts.estimator
+        if before.estimator != mine:
+            yield f"the estimator is not that of this run so far, {before.estimator}: it is now {mine}."
 
     def _know(self, chains: Chains) -> None:
         """Keep what was found, and write it beside the rows."""
@@ -251,14 +281,19 @@ class Monitor:
 
     def _forward(self, network: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
         """How the network is called: as the user says, in the context it trains in."""
+        # Copies: a network that works in place on its inputs would change the probe for all measurements to come.
         with self._context():
-            return call(network, inputs, self._forward_fn)
+            return call(network, replace_tensors(inputs, Tensor.clone), self._forward_fn)
 
-    def _changed(self, what: str, on_change: str) -> None:
-        message = f"{what} Values before and after cannot be compared."
-        if on_change == "error":
-            raise ValueError(f"{message} Restore it, or pass on_change='warn'.")
-        self._notice(what, message)
+
+def pairs_in(state: Mapping[str, Any]) -> list[Pair]:
+    """The pairs that :attr:`Monitor.markov_pairs` were when this state was made; none of an empty one."""
+    return _pairs_of(Chains.from_lists(state["chains"]) if state.get("chains") else None)
+
+
+def _pairs_of(chains: Chains | None) -> list[Pair]:
+    forward = None if chains is None else chains.forward
+    return [] if forward is None else [Pair(*pair) for pair in forward.pairs]
 
 
 def choose_layers(network: nn.Module, layers: LayerSpec | Sequence[LayerSpec], compared: bool) -> dict[str, nn.Module]:
@@ -269,7 +304,7 @@ def choose_layers(network: nn.Module, layers: LayerSpec | Sequence[LayerSpec], c
     """
     chosen = select_layers(network, layers)
     if compared and len(chosen) < 2:
-        raise ValueError(f"error_signals=True compares layers, and layers={layers!r} chose only one.")
+        raise SetupError(f"error_signals=True compares layers, and layers={layers!r} chose only one.")
     return chosen
 
 
@@ -308,6 +343,7 @@ def measure(
         >>> {row.place for row in rows if row.quantity == "I_XT"} == {"0", "2"}
         True
     """
+    _MONITOR("monitor", monitor)
     if monitor is None:
         monitor = Monitor(network, probe, layers, estimator, **options)
     elif options:
@@ -342,18 +378,23 @@ def measure_checkpoints(
     Raises:
         ValueError: if a file is no checkpoint of this network.
     """
+    NETWORK("network", network)
+    checkpoints = files(paths)
     monitor = Monitor(deepcopy(network), probe, layers, estimator, **options)
-    for count, path in enumerate(paths):
+    for count, path in enumerate(checkpoints):
         try:
             saved = torch.load(path, map_location=probe.x.device, weights_only=True)
             monitor.network.load_state_dict(saved.get("state_dict", saved))
+            epoch, step = _moment(saved) or (count, count)
         except OSError:  # names the file itself
             raise
         except Exception as error:  # what is no checkpoint fails anywhere in torch's reader, and in its own way
             raise ValueError(f"{path} is no checkpoint of {type(network).__name__}: {error}") from error
-        epoch, step = _moment(saved) or (count, count)
         monitor.measure(epoch, step)
     return monitor.history
+
+
+_MONITOR = Instance("a Monitor or None", kinds=(Monitor,), constants=(None,), example="Monitor(network, probe)")
 
 
 def _moment(saved: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -362,14 +403,29 @@ def _moment(saved: Mapping[str, Any]) -> tuple[int, int] | None:
     The history counts finished epochs, and steps from 0. Lightning's own ``epoch`` goes up only after the hooks
     in which checkpoints are written, and not at all between these.
     """
-    if "global_step" not in saved:
+    if not saved.keys() >= {"state_dict", "global_step"}:
         return None
-    step = max(0, saved["global_step"] - 1)
-    if "loops" not in saved:  # weights only
-        return saved["epoch"] + 1, step
-    loop = saved["loops"]["fit_loop"]
-    started: int = loop["epoch_progress"]["current"]["ready"]
-    return (started if loop["epoch_loop.batch_progress"]["is_last_batch"] else max(0, started - 1)), step
+    try:
+        step = max(0, saved["global_step"] - 1)
+        if "loops" not in saved:  # weights only
+            return as_moment(saved["epoch"] + 1, step)
+        loop = saved["loops"]["fit_loop"]
+        started = loop["epoch_progress"]["current"]["ready"]
+        is_whole = loop["epoch_loop.batch_progress"]["is_last_batch"]
+        return as_moment(started if is_whole else max(0, started - 1), step)
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"it does not say its epoch and step as Lightning does ({error!r})") from error
+
+
+def _probes(sizes: Mapping[str, int], fingerprints: Mapping[str, str]) -> str:
+    """Probes by name: how many samples, and what tells them apart."""
+    return ", ".join(f"{name} {sizes.get(name, '?')} samples {digest}".strip() for name, digest in fingerprints.items())
+
+
+def _few(names: Sequence[str]) -> str:
+    """Some of the layers, and how many there are."""
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown}, … ({len(names)})"
 
 
 def _chosen(choice: Any, kind: Any) -> Any:  # noqa: ANN401 - a class and one of its instances

@@ -32,33 +32,37 @@ MODULES = [module for module in SOURCES if not module.endswith("__init__")]
 
 # Which of our packages and modules each may import, beside those of its own package.
 ARROWS: dict[str, set[str]] = {
-    "estimator": set(),
-    "network": {"estimator.precision"},
-    "measurement": {"estimator"},
-    "metrics": {"estimator"},
-    "views": {"measurement", "estimator.limits"},
-    "trainer": {"network", "measurement"},
-    "monitor": {"network", "measurement"},
-    "callback": {"monitor", "views", "trainer"},
-    "__main__": {"monitor", "views"},
+    "arguments": set(),
+    "estimator": {"arguments"},
+    "network": {"arguments", "estimator.precision"},
+    "measurement": {"arguments", "estimator"},
+    "metrics": {"arguments", "estimator"},
+    "views": {"arguments", "measurement", "estimator.limits"},
+    "trainer": {"arguments", "network", "measurement"},
+    "options": {"arguments", "network", "measurement"},
+    "monitor": {"arguments", "options", "network", "measurement"},
+    "callback": {"arguments", "options", "monitor", "views", "trainer"},
+    "__main__": {"arguments", "monitor", "views"},
 }
 # Values that are handed on from room to room; whoever hands them on may import them from where they live.
 VALUE_TYPES = {
     *("Row", "Pair", "History", "Estimator", "Choice", "Redundancy", "Notices"),
     *("Probe", "Draw", "ErrorSignals", "LayerSpec"),
 }
-PACKAGES = {"estimator", "network", "measurement", "views", "trainer"}
+PACKAGES = {"arguments", "estimator", "network", "measurement", "views", "trainer"}
 # What these may import from outside, at any depth: a plain PyTorch loop can use the first four.
 OUTSIDE: dict[str, set[str]] = {
     "estimator": {"torch"},
     "network": {"torch"},
     "measurement": {"torch"},
     "monitor": {"torch"},
+    "options": {"torch"},
     "views": {"numpy", "matplotlib", "tensorboard"},
     "metrics": {"torch", "torchmetrics"},
-    "trainer": {"torch", "torchmetrics", "lightning", "matplotlib", "tqdm"},
+    "trainer": {"torch", "torchmetrics", "lightning", "pytorch_lightning", "matplotlib", "tqdm"},
     "callback": {"torch", "lightning", "pytorch_lightning", "matplotlib"},
     "__main__": set(),
+    "arguments": {"torch"},
     "__init__": {"lazy_loader"},
 }
 MATHEMATICS = [module for module in MODULES if module.startswith("estimator.")]

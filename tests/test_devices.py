@@ -30,6 +30,7 @@ from lightning_infoplane import (
     gaussian_gram,
     gram,
 )
+from lightning_infoplane.estimator import distances, precision
 from lightning_infoplane.estimator.grams import hadamard
 from lightning_infoplane.estimator.precision import spectrum_float
 from lightning_infoplane.estimator.solvers import Estimate, class_block_spectrum
@@ -182,6 +183,14 @@ def looks_of_a_measurement(layers: int) -> int:
     return looks.count
 
 
+@pytest.fixture
+def looks_that_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: on the CPU some are for nothing, and save work."""
+    for room in (precision, distances):
+        monkeypatch.setattr(room, "looks_are_free", lambda device: False)
+
+
+@pytest.mark.usefixtures("looks_that_cost")
 def test_a_measurement_looks_as_often_for_many_layers_as_for_two() -> None:
     """Twice at tensors of the device, before and after the spectra; what else is counted is on the CPU by then."""
     assert looks_of_a_measurement(2) == looks_of_a_measurement(6)

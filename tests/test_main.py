@@ -1,5 +1,7 @@
 """The ``infoplane`` command: what it writes, and that whatever it cannot read is one line and exit code 2."""
 
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +162,128 @@ def test_broken_event_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     refused(capsys, "report", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "curves",
+    [
+        {"epoch": [math.nan, math.inf]},
+        {"epoch": [1e30, -5.0]},
+        {"DPI_XT/-to-": [1.0], "DPI_XT/a-to-": [1.0], "I_XT/": [1.0], "I_XT": [1.0]},
+        {"log2_n": [math.inf], "I_TY/conv1": [math.nan]},
+        {"H_X/conv1": [2.0], "a/b/c/I_XT/<b>": [1.0], "val/train/I_XT/x": [1.0]},
+        {"I_XT/conv1": [math.inf, 1.0]},
+    ],
+)
+def test_odd_event_files_are_reported_or_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], curves: dict[str, list[float]]
+) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        for tag, values in ({"I_XT/conv1": [1.0, 2.0], "H_T/conv1": [3.0, 3.0]} | curves).items():
+            for step, value in enumerate(values):
+                writer.add_scalar(tag, value, step)
+    said = main(["report", str(tmp_path)])
+    assert said in (0, 2)
+    assert capsys.readouterr().err.count("\n") == (said == 2)
+
+
+@pytest.mark.parametrize("step", [-5, 2**62])
+def test_event_files_of_a_step_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], step: int) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(tmp_path)) as writer:
+        writer.add_scalar("I_XT/conv1", 1.0, step)
+    assert "expected whole numbers" in refused(capsys, "report", tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ what it does not write over
+
+COMMANDS = {
+    "report.html": ("report", "RUN"),
+    "report.png": ("report", "RUN", "--format", "png"),
+    "report.pdf": ("report", "RUN", "--format", "pdf"),
+    "plane.gif": ("animate", "RUN"),
+    "both.svg": ("compare", "RUN", "RUN"),
+}
+every_command = pytest.mark.parametrize("name", COMMANDS)
+
+
+def arguments_of(folder: Path, name: str) -> list[str]:
+    write(folder / "run", rows=history(LAYERS, epochs=range(2), errors=False))
+    return [str(folder / "run") if one == "RUN" else one for one in COMMANDS[name]]
+
+
+@every_command
+def test_it_overwrites_its_own_files_and_no_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    arguments = arguments_of(tmp_path, name)
+    out = tmp_path / name
+    for _ in range(2):
+        assert main([*arguments, "--out", str(out)]) == 0
+    capsys.readouterr()
+    written = out.read_bytes()
+    out.write_bytes(b"precious")
+    assert "--force" in refused(capsys, *arguments, "--out", out)
+    assert out.read_bytes() == b"precious"
+    assert main([*arguments, "--out", str(out), "--force"]) == 0
+    assert out.read_bytes()[:4] == written[:4]
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted(["run", name])
+
+
+@every_command
+def test_it_follows_no_link(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    arguments = arguments_of(tmp_path, name)
+    (tmp_path / "theirs").write_bytes(b"precious")
+    (tmp_path / name).symlink_to(tmp_path / "theirs")
+    for force in ([], ["--force"]):
+        assert "is a symbolic link" in refused(capsys, *arguments, "--out", tmp_path / name, *force)
+    assert (tmp_path / "theirs").read_bytes() == b"precious"
+
+
+@every_command
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_checkpoint_is_no_place_for_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, is_there: bool
+) -> None:
+    arguments = arguments_of(tmp_path, name)
+    if is_there:
+        (tmp_path / "good.ckpt").write_bytes(b"PK weights")
+    assert "good.ckpt" in refused(capsys, *arguments, "--out", tmp_path / "good.ckpt")
+    assert (tmp_path / "good.ckpt").exists() == is_there
+
+
+def test_a_file_of_somebody_else_in_the_run_s_folder_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path)
+    (tmp_path / "infoplane-report.html").write_text("<html>mine</html>")
+    assert "--force" in refused(capsys, "report", tmp_path)
+    assert (tmp_path / "infoplane-report.html").read_text() == "<html>mine</html>"
+
+
+def test_measured_checkpoints_replace_no_file_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = checkpoints_of_a_run(tmp_path, monkeypatch)
+    for out in (tmp_path / "1.ckpt", tmp_path / "mine_of_the_test.py"):
+        before = out.read_bytes()
+        assert "--force" in refused(capsys, "measure", *arguments, "--out", out)
+        assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "loops",
+    [3, None, [], "x", {}, {"fit_loop": 3}, {"fit_loop": {"epoch_progress": {"current": {"ready": "x"}}}}],
+    ids=repr,
+)
+def test_a_checkpoint_with_odd_loops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], loops: object
+) -> None:
+    arguments = checkpoints_of_a_run(tmp_path, monkeypatch)
+    torch.save(torch.load(tmp_path / "1.ckpt", weights_only=True) | {"loops": loops}, tmp_path / "1.ckpt")
+    says = refused(capsys, "measure", *arguments, "--out", tmp_path / "infoplane.csv")
+    assert "1.ckpt is no checkpoint of TinyCNN: it does not say its epoch and step as Lightning does" in says
+
+
 # ---------------------------------------------------------------------------------------------------- what is refused
 
 COLUMNS = "epoch,step,probe,layer,to,quantity,value\n"
@@ -176,8 +300,6 @@ HEADER = f"# {Facts('0.1.0').to_json()}\n{COLUMNS}"
         (f"# {{\n{COLUMNS}".encode(), "line 1: expected version"),
         (HEADER.replace("layer,to", "to,layer").encode(), "expected a line of facts, and a table"),
         (HEADER.encode(), "holds no measurement yet"),
-        (f"{HEADER}0,0,,conv1,,I_XT,1.0\n1,17,,co".encode(), "line 4"),
-        (f"{HEADER}0,0,,conv1,,I_XT,1.0\n1,17,,conv1,,I_XT,1.".encode(), "middle of a line"),
         (f"{HEADER}0,0,,conv1,,I_XT,many\n".encode(), "line 3"),
         (f"{HEADER}0,0,,,,H_X,1.0\n".encode(), "holds no measurement yet"),
         (b"\xff\xfe\x00\x01", "expected a line of facts, and a table"),
@@ -198,6 +320,88 @@ def test_a_field_too_long_to_read_is_not_blamed_on_the_line_before(
 ) -> None:
     (tmp_path / "infoplane.csv").write_text(f"{HEADER}0,0,,conv1,,I_XT,1.0\n0,0,,{'x' * 200_000},,I_XT,1.0\n")
     assert "conv1" not in refused(capsys, "report", tmp_path)
+
+
+GOOD = "".join(
+    f"{epoch},{17 * epoch},,{layer},,{key},{value}\n"
+    for epoch in range(2)
+    for layer, key, value in (
+        *(("", "log2_n", 9.0), ("conv1", "H_T", 3.0), ("conv1", "I_XT", 1.5), ("conv1", "I_TY", 1.0)),
+        *(("conv1", "AMI_XT", 0.5), ("conv1", "AMI_XT_p", 0.01), ("conv1", "AMI_TY", 0.25)),
+    )
+)
+
+
+def facts(**changed: object) -> str:
+    """A first line that says something else."""
+    return f"# {json.dumps({'version': '1', 'estimator': {}, 'n': {'': 4}, 'chain': []} | changed)}\n{COLUMNS}"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (f"{HEADER}{GOOD}{10**20},0,,conv1,,I_XT,1.0\n", "line 17: expected epoch"),
+        (f"{HEADER}{GOOD}0,{'9' * 5000},,conv1,,I_XT,1.0\n", "line 17: expected epoch"),
+        (f"{HEADER}{GOOD}-1,0,,conv1,,I_XT,1.0\n", "line 17: expected epoch"),
+        (f"{HEADER}{GOOD}0,-1,,conv1,,I_XT,1.0\n", "line 17: expected epoch"),
+        (f"{HEADER}{GOOD}1e3,0,,conv1,,I_XT,1.0\n", "line 17: expected epoch"),
+        (HEADER + GOOD.replace("9.0", "inf"), "log2_n at epoch 0, step 0 is inf"),
+        (HEADER + GOOD.replace("9.0", "nan"), "log2_n at epoch 0, step 0 is nan"),
+        (HEADER + GOOD.replace("9.0", "0"), "log2_n at epoch 0, step 0 is 0.0"),
+        (HEADER + GOOD.replace("9.0", "1e9"), "log2_n at epoch 0, step 0 is 1000000000.0"),
+        (HEADER + GOOD.replace("1.5", "-inf"), "I_XT of conv1 at epoch 0, step 0 is -inf"),
+        (HEADER + GOOD.replace("0.25", "1e308"), "AMI_TY of conv1 at epoch 0, step 0 is 1e+308"),
+        (f"{HEADER}{GOOD}0,0,,,,I_XT,1.0\n", "I_XT is of a layer"),
+        (f"{HEADER}{GOOD}0,0,,a,b,H_T,1.0\n", "H_T is of a layer, and there is one of 'a-to-b'"),
+        (f"{HEADER}{GOOD}0,0,,a,,DPI_XT,1.0\n", "DPI_XT is of a pair of layers, and there is one of 'a'"),
+        (f"{HEADER}{GOOD}0,0,,,b,DPI_XT,1.0\n", "DPI_XT is of a pair of layers"),
+        (f"{HEADER}{GOOD}0,0,,a,,H_X,1.0\n", "H_X is of the probe, and there is one of 'a'"),
+        (f"{HEADER}0,0,,a,,verdict,1.0\n", "holds no measurement yet"),
+        (f"# {'[' * 100_000}\n{COLUMNS}{GOOD}", "line 1: expected version"),
+        (facts(n={"": float("inf")}) + GOOD, "line 1: expected version"),
+        (facts(n={"": 0}) + GOOD, "line 1: expected n to be a number of samples, got 0"),
+        ("junk\n" * 100_000, "expected a line of facts"),
+        ("\0" * 100_000, "expected a line of facts"),
+        (f"{HEADER}{GOOD}{'x' * 3_000_000}\n", "line 17"),
+        (f"{HEADER}{GOOD}{'x' * 3_000_000}", "line 17"),
+        ((HEADER + GOOD).encode("utf-16"), "expected a line of facts"),
+        (f"{HEADER}{GOOD}0,0,,é,,I_XT,1.0\n".encode("latin-1"), "line 17"),
+        (b"\xef\xbb\xbf" + HEADER.encode(), "expected a line of facts"),
+        (f'{HEADER}0,0,,"a,,I_XT,1.0\n{GOOD}', "expected epoch"),
+    ],
+    ids=range(28),
+)
+def test_hostile_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | bytes, says: str) -> None:
+    path = tmp_path / "infoplane.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for command in (["report"], ["report", "--format", "png"], ["animate"]):
+        assert says in refused(capsys, *command, tmp_path)
+    assert says in refused(capsys, "compare", path, path, "--out", tmp_path / "both.png")
+    assert [one.name for one in tmp_path.iterdir()] == ["infoplane.csv"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"{HEADER}{GOOD}2,34,,co",
+        f"{HEADER}{GOOD}2,34,,conv1,,I_XT,1.",
+        f'{HEADER}{GOOD}2,34,,"a\nb',
+        f"{HEADER}{GOOD}{10**15},{10**15},,conv1,,I_XT,1.0\n",
+        f"{HEADER}{GOOD}2,34,,conv1,,AMI_XT,nan\n2,34,,conv1,,AMI_TY,nan\n",
+        HEADER + GOOD.replace("conv1", "a\0b") + GOOD.replace("conv1", "$\\frac{") + GOOD.replace("conv1", "\t"),
+        f"{HEADER}{GOOD}2,34,,conv1,,AMI_XT_p,7\n2,34,,a,b,DPI_AMI_XT,1\n2,34,,a,b,DPI_AMI_XT_p,-7\n",
+        f"{HEADER}{GOOD}2,34,val,,,H_X,1.0\n",
+        facts(estimator={"a": {"b": 1}}, chain={"x": 1}) + GOOD,
+        HEADER + "".join(GOOD.replace(",,", f",{probe},", 1) for probe in ("../../x", "p" * 400)),
+    ],
+    ids=["torn", "torn value", "torn name", "late", "nan", "names", "p", "probe cut off", "facts", "probes"],
+)
+def test_odd_tables_are_drawn(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "infoplane.csv").write_text(content)
+    for command in (["report"], ["report", "--format", "svg"], ["animate"]):
+        assert main([command[0], str(tmp_path), *command[1:]]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 @pytest.mark.parametrize(
@@ -269,7 +473,13 @@ def test_measure_refuses_what_is_no_checkpoint(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "arguments", [["animate", "x", "--fps", "0"], ["report"], [], ["report", "x", "--format", "doc"]]
+    "arguments",
+    [
+        *(["animate", "x", "--fps", rate] for rate in ("0", "inf", "nan", "1e9", "-1", "1e-9", "many")),
+        ["report"],
+        [],
+        ["report", "x", "--format", "doc"],
+    ],
 )
 def test_arguments_that_cannot_be_meant(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$") as ended:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import COUNT, SEED, Whole, checked
 from lightning_infoplane.estimator.precision import for_spectra, full_float32
 from lightning_infoplane.estimator.solvers import Estimate, Solver, spectral_entropy
 
@@ -13,6 +14,7 @@ __all__ = ["Lanczos", "Leading"]
 
 
 @dataclass(frozen=True)
+@checked(steps=COUNT, vectors=COUNT, seed=SEED)
 class Lanczos(Solver):
     r"""Stochastic Lanczos quadrature, with the trace as control variate and its own standard error.
 
@@ -42,7 +44,7 @@ class Lanczos(Solver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the fields."""
+        """Check the numbers together."""
         if self.steps < 1 or self.vectors < 3:
             raise ValueError(f"{self}: expected steps >= 1, and vectors >= 3 for a standard error.")
 
@@ -52,8 +54,7 @@ class Lanczos(Solver):
 
     def estimate(self, gram: Tensor, alpha: float) -> Estimate:
         """Entropies in bits with their standard errors, both ``(...)``."""
-        if math.isinf(alpha):
-            raise ValueError("Lanczos() estimates traces, and alpha=inf is not one. Use Leading(rank=1).")
+        self.check_order(alpha)
         nodes, weights = self._quadrature(gram)
         log = torch.where(nodes > 0, nodes, 1.0).log()
         if alpha == 1:
@@ -73,6 +74,11 @@ class Lanczos(Solver):
         trace = mean + 1 if alpha < 1.5 else mean
         # Delta method: d log2(t) / (1 - α) = dt / (t (1 - α) ln 2).
         return Estimate(trace.log2() / (1 - alpha), error / (trace * abs(1 - alpha) * math.log(2)))
+
+    def check_order(self, alpha: float) -> None:
+        """It has no way to the largest eigenvalue."""
+        if math.isinf(alpha):
+            raise ValueError("Lanczos() estimates traces, and alpha=inf is not one. Use Leading(rank=1).")
 
     def _quadrature(self, gram: Tensor) -> tuple[Tensor, Tensor]:
         """Nodes and weights ``(..., vectors, steps)`` of the Gauss rule each vector defines."""
@@ -104,6 +110,7 @@ class Lanczos(Solver):
 
 
 @dataclass(frozen=True)
+@checked(rank=Whole(example="64"), iterations=COUNT, seed=SEED)
 class Leading(Solver):
     r"""The leading eigenvalues by subspace iteration, the others replaced by their mean.
 
@@ -130,7 +137,7 @@ class Leading(Solver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the fields."""
+        """Check the numbers together."""
         if self.rank < 1 or self.iterations < 1:
             raise ValueError(f"{self}: expected rank >= 1 and iterations >= 1.")
 

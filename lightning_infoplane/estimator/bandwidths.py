@@ -1,12 +1,23 @@
 """The bandwidth rules: what each does to the picture is said in its docstring, under *Saturation*."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import (
+    FLAG,
+    POSITIVE,
+    Instance,
+    Maybe,
+    Number,
+    Whole,
+    WrongKindError,
+    checked,
+    shown,
+)
 from lightning_infoplane.estimator.distances import median_distances, pairwise_squares
 from lightning_infoplane.estimator.precision import (
     largest,
@@ -18,6 +29,7 @@ from lightning_infoplane.estimator.precision import (
 )
 
 __all__ = [
+    "BANDWIDTH",
     "Alignment",
     "Bandwidth",
     "Fixed",
@@ -60,6 +72,11 @@ class Bandwidth(ABC):
         In float64 where the device has it, for those of float32 maps can be larger than any of their numbers.
         A bandwidth is a choice, not a variable: gradients do not flow through it.
         """
+        if not isinstance(maps, Tensor) or maps.ndim < 3:
+            raise WrongKindError(
+                f"{type(self).__name__}() takes maps (..., n, C, d), got {shown(maps)}. "
+                "For a layer (n, C, *spatial), write feature_map_gram(maps, rule)."
+            )
         frozen = getattr(self, "freeze", False)
         sigma = previous if frozen and previous is not None else self.bandwidths(upcast(maps), target, previous)
         return sigma.to(widest_float(maps.device))
@@ -69,7 +86,25 @@ class Bandwidth(ABC):
         """Bandwidths ``(..., C)`` of maps ``(..., n, C, d)``; ``target`` is the target's Gram matrix."""
 
 
+# Where a rule is asked for.
+BANDWIDTH = Instance(
+    "an instance of Bandwidth, such as {field}=MedianDistance()",
+    kinds=(Bandwidth,),
+    known=(
+        *("Alignment()", "Fixed(1.0)", "MedianDistance()", "NearestNeighbors()", "Silverman()"),
+        "StandardizedSilverman()",
+    ),
+    numbers="Fixed({})",
+    example="MedianDistance()",
+)
+
+
 @dataclass(frozen=True)
+@checked(
+    scale=POSITIVE,
+    freeze=FLAG,
+    samples=Maybe(Whole(2, says="a median of distances needs 2 or more")),
+)
 class MedianDistance(Bandwidth):
     r"""The median distance between samples, per map, times the root of the number of live maps: the default.
 
@@ -104,12 +139,6 @@ class MedianDistance(Bandwidth):
     freeze: bool = False
     samples: int | None = None
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        _require_positive("MedianDistance", "scale", self.scale)
-        if self.samples is not None and self.samples < 2:
-            raise ValueError(f"MedianDistance(samples={self.samples}): a median of distances needs 2 or more.")
-
     def widening(self, maps: int) -> float:
         """Their root: a copy of a map then adds nothing to the joint kernel."""
         return float(maps**0.5)
@@ -126,6 +155,7 @@ class MedianDistance(Bandwidth):
 
 
 @dataclass(frozen=True)
+@checked(k=Whole(1, says="expected a positive, finite number of neighbours"), freeze=FLAG)
 class NearestNeighbors(Bandwidth):
     r"""The mean distance to the k nearest samples that differ, per map.
 
@@ -151,10 +181,6 @@ class NearestNeighbors(Bandwidth):
     k: int = 10
     freeze: bool = False
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        _require_positive("NearestNeighbors", "k", self.k)
-
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
         n, channels = maps.shape[-3:-1]
@@ -174,6 +200,7 @@ class NearestNeighbors(Bandwidth):
 
 
 @dataclass(frozen=True)
+@checked(gamma=POSITIVE)
 class Silverman(Bandwidth):
     r"""The paper's rule, from the number of samples and the size of one map alone.
 
@@ -197,10 +224,6 @@ class Silverman(Bandwidth):
 
     gamma: float = 5.0
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        _require_positive("Silverman", "gamma", self.gamma)
-
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
         n, _, size = maps.shape[-3:]
@@ -208,6 +231,7 @@ class Silverman(Bandwidth):
 
 
 @dataclass(frozen=True)
+@checked(gamma=POSITIVE, freeze=FLAG)
 class StandardizedSilverman(Bandwidth):
     r"""Silverman's rule for standardised maps, with the root of the dimension.
 
@@ -234,10 +258,6 @@ class StandardizedSilverman(Bandwidth):
     gamma: float = 1.0
     freeze: bool = False
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        _require_positive("StandardizedSilverman", "gamma", self.gamma)
-
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
         n, _, size = maps.shape[-3:]
@@ -246,6 +266,7 @@ class StandardizedSilverman(Bandwidth):
 
 
 @dataclass(frozen=True)
+@checked(momentum=Number("a number in [0, 1)", lambda number: 0 <= number < 1), freeze=FLAG)
 class Alignment(Bandwidth):
     r"""The bandwidth whose Gram matrix points most in the direction of the target's, smoothed over measurements.
 
@@ -276,11 +297,6 @@ class Alignment(Bandwidth):
     momentum: float = 0.9
     freeze: bool = False
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"Alignment(momentum={self.momentum}): expected a number in [0, 1).")
-
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
         if target is None:
@@ -303,6 +319,7 @@ class Alignment(Bandwidth):
 
 
 @dataclass(frozen=True)
+@checked(sigma=replace(POSITIVE, example="1.0"))
 class Fixed(Bandwidth):
     """The same bandwidth for every map, at every measurement.
 
@@ -321,10 +338,6 @@ class Fixed(Bandwidth):
 
     sigma: float
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        _require_positive("Fixed", "sigma", self.sigma)
-
     def bandwidths(self, maps: Tensor, target: Tensor | None, previous: Tensor | None) -> Tensor:
         """Bandwidths ``(..., C)``."""
         return _everywhere(self.sigma, maps)
@@ -340,8 +353,3 @@ def _spread(maps: Tensor) -> Tensor:
     scale = normal_scale(largest(maps, (-3, -1)))
     variance = (maps * scale.unsqueeze(-2).unsqueeze(-1)).var(-3, correction=0).mean(-1)
     return variance.sqrt() / scale.to(widest_float(scale.device))
-
-
-def _require_positive(rule: str, field: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{rule}({field}={value!r}): expected a positive, finite number.")

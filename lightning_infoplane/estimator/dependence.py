@@ -10,11 +10,12 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import FLAG, SEED, Whole, check_tensors
 from lightning_infoplane.estimator.entropy import check_alpha, check_grams, checked_entropy
-from lightning_infoplane.estimator.grams import joint_gram, reordered
+from lightning_infoplane.estimator.grams import broadcastable, joint_gram, reordered
 from lightning_infoplane.estimator.limits import RESOLVED_BITS, RESOLVED_DEVIATIONS, SATURATED_SHARE
 from lightning_infoplane.estimator.precision import for_spectra, spectrum_float, widest_float
-from lightning_infoplane.estimator.solvers import Eigenvalues, Solver, spectral_entropy
+from lightning_infoplane.estimator.solvers import Eigenvalues, Solver, exact_unless, spectral_entropy
 
 __all__ = [
     "adjusted_mutual_information",
@@ -64,14 +65,16 @@ def adjusted_mutual_information(
         >>> adjusted_mutual_information(labels, labels)  # a copy
         tensor(1., dtype=torch.float64)
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
+    shuffles = Whole(example="2")("shuffles", shuffles)
+    seed = SEED("seed", seed)
+    solve = exact_unless(solver)
     check_grams(alpha, a=a, b=b)
     if shuffles < 2 and not (shuffles == 0 and alpha == 2):
         raise ValueError(
             f"shuffles={shuffles}: expected 2 or more, so that their scatter is known; or shuffles=0 with alpha=2, "
             f"whose mean over all shuffles has a closed form. Got alpha={alpha}."
         )
-    solve = solver or Eigenvalues()
     orders = cyclic_shuffles(a.shape[-1], shuffles, seed).to(a.device)
 
     def is_fit(one: Tensor, excess: Tensor, scatter: Tensor) -> Tensor:
@@ -212,11 +215,15 @@ def debiased_cka(a: Tensor, b: Tensor) -> Tensor:
         >>> debiased_cka(labels, labels)
         tensor(1., dtype=torch.float64)
     """
-    n = a.shape[-1]
-    if n < 4 or a.shape[-2:] != b.shape[-2:]:
+    check_tensors("debiased_cka", "(..., n, n), a Gram matrix", a=a, b=b)
+    square = min(a.ndim, b.ndim) > 1 and len({*a.shape[-2:], *b.shape[-2:]}) == 1 and broadcastable(a, b)
+    n = a.shape[-1] if square else 0
+    if a.is_complex() or b.is_complex():
+        raise ValueError(f"debiased_cka() takes real Gram matrices, got {a.dtype} and {b.dtype}. Call gram(samples).")
+    if n < 4:
         raise ValueError(
             f"debiased_cka() takes Gram matrices (..., n, n) of 4 samples or more, got {tuple(a.shape)} and "
-            f"{tuple(b.shape)}."
+            f"{tuple(b.shape)}. Make both with gram() from the same samples."
         )
     one, other = (_u_centred(matrix) for matrix in (a, b))
     shared, itself, others = ((x * y).sum((-2, -1)) for x, y in ((one, other), (one, one), (other, other)))
@@ -259,9 +266,10 @@ def effective_rank(
         >>> effective_rank(torch.eye(8, dtype=torch.float64) / 8)
         tensor(8., dtype=torch.float64)
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
+    solve = exact_unless(solver)
+    FLAG("singular_values", singular_values)
     check_grams(alpha, gram=gram)
-    solve = solver or Eigenvalues()
     if not singular_values:
         return checked_entropy(solve, gram, alpha).exp2()
     if not isinstance(solve, Eigenvalues):

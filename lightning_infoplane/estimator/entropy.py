@@ -6,10 +6,14 @@ import warnings
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import Number, Tensors
 from lightning_infoplane.estimator.precision import for_spectra, widest_float
-from lightning_infoplane.estimator.solvers import CLOSED_FORMS, Eigenvalues, Solver, rounding_of
+from lightning_infoplane.estimator.solvers import CLOSED_FORMS, Solver, exact_unless, rounding_of
 
-__all__ = ["check_alpha", "check_grams", "checked_entropy", "renyi_entropy"]
+__all__ = ["ALPHA", "check_alpha", "check_grams", "checked_entropy", "renyi_entropy"]
+
+ALPHA = Number("a positive number, 1.01 being the paper's; math.inf is allowed", lambda order: order > 0, "1.01")
+_GRAM = Tensors("(..., n, n), a Gram matrix", "gram(samples)")
 
 
 def renyi_entropy(gram: Tensor, alpha: float = 1.01, solver: Solver | None = None) -> Tensor:
@@ -38,32 +42,34 @@ def renyi_entropy(gram: Tensor, alpha: float = 1.01, solver: Solver | None = Non
         >>> renyi_entropy(torch.eye(8) / 8, alpha=1.01)  # eight samples, all different: log2 8
         tensor(3., dtype=torch.float64)
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
+    solver = exact_unless(solver)
     check_grams(alpha, gram=gram)
-    return checked_entropy(solver or Eigenvalues(), gram, alpha)
+    return checked_entropy(solver, gram, alpha)
 
 
-def check_alpha(alpha: float) -> None:
-    """Raise a ``ValueError`` for an order that is not one; warn where the value hangs on rounding."""
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not alpha > 0:
-        raise ValueError(f"alpha={alpha!r}: expected a positive number, 1.01 being the paper's; math.inf is allowed.")
-    if alpha < 0.5:
+def check_alpha(alpha: float, stacklevel: int = 3) -> float:
+    """The order as Python's number, or a ``ValueError`` where it is none; warn where the value hangs on rounding."""
+    order: float = ALPHA("alpha", alpha)
+    if order < 0.5:
         warnings.warn(
-            f"alpha={alpha}: well below one the entropy is decided by eigenvalues at the level of rounding. "
+            f"alpha={order}: well below one the entropy is decided by eigenvalues at the level of rounding. "
             "Use 1.01 unless you study the rank.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
+    return order
 
 
 def check_grams(alpha: float, **grams: Tensor) -> None:
-    """Raise a ``ValueError`` that names the matrix, what it is and what to call instead. Costs one host sync each.
+    """Raise an error that names the matrix, what it is and what to call instead. Costs one host sync each.
 
     Whether eigenvalues are negative shows in the spectrum; where α has a closed form, which needs none, a Cholesky
     factorization tells.
     """
     for name, given in grams.items():
-        matrix = for_spectra(given)
-        if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or not matrix.is_floating_point():
+        matrix = for_spectra(_GRAM(name, given))
+        square = matrix.ndim >= 2 and matrix.shape[-1] == matrix.shape[-2] and matrix.numel() > 0
+        if not square or not matrix.is_floating_point():
             raise ValueError(
                 f"{name}: expected a floating-point Gram matrix (..., n, n), got {tuple(matrix.shape)} of "
                 f"{matrix.dtype}. Make one from samples with gram(samples) or from classes with class_gram(labels)."

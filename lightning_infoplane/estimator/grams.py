@@ -6,18 +6,20 @@ map, whose joint Gram matrix is the Hadamard product of C matrices. That product
 Gaussian of the features scaled by one over their map's bandwidth, so no ``(C, n, n)`` stack is ever built.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lightning_infoplane.estimator.bandwidths import Bandwidth, MedianDistance
+from lightning_infoplane.arguments.checks import FLAG, Maybe, Tensors, check_tensors, checked
+from lightning_infoplane.estimator.bandwidths import BANDWIDTH, Bandwidth, MedianDistance
 from lightning_infoplane.estimator.precision import inner_products, largest, normal_scale, upcast, widest_float
 
 __all__ = [
     "Linear",
     "as_maps",
     "as_variables",
+    "broadcastable",
     "class_gram",
     "feature_map_gram",
     "gaussian_gram",
@@ -31,6 +33,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+@checked(centre=FLAG)
 class Linear:
     r"""The linear kernel in place of a bandwidth: inner products of the samples as they are.
 
@@ -61,6 +64,18 @@ class Linear:
     centre: bool = False
 
 
+_FACTOR = Tensors("(..., n, n), a Gram matrix", "gram(samples)")
+_RULE = Maybe(BANDWIDTH)
+_KERNEL = Maybe(
+    replace(
+        BANDWIDTH,
+        expected="an instance of Bandwidth, such as {field}=MedianDistance(), or Linear()",
+        kinds=(Bandwidth, Linear),
+        known=(*BANDWIDTH.known, "Linear()"),
+    )
+)
+
+
 def gram(samples: Tensor, bandwidth: Bandwidth | Linear | None = None) -> Tensor:
     r"""Gram matrix of one variable, Gaussian unless :class:`Linear` is asked for.
 
@@ -83,6 +98,8 @@ def gram(samples: Tensor, bandwidth: Bandwidth | Linear | None = None) -> Tensor
         tensor([[0.5000, 0.0677],
                 [0.0677, 0.5000]], dtype=torch.float64)
     """
+    check_tensors("gram", "(..., n, d)", samples=samples)
+    bandwidth = _KERNEL("bandwidth", bandwidth, "gram")
     if samples.ndim < 2:
         raise ValueError(
             f"gram() takes samples of shape (..., n, d), got {tuple(samples.shape)}. "
@@ -116,8 +133,13 @@ def feature_map_gram(maps: Tensor, bandwidth: Bandwidth | Linear | None = None) 
         tensor([[0.5000, 0.0677],
                 [0.0677, 0.5000]], dtype=torch.float64)
     """
+    check_tensors("feature_map_gram", "(n, C, *spatial)", maps=maps)
+    bandwidth = _KERNEL("bandwidth", bandwidth, "feature_map_gram")
     if maps.ndim < 2:
-        raise ValueError(f"feature_map_gram() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}.")
+        raise ValueError(
+            f"feature_map_gram() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}. "
+            "For n scalars, pass maps.unsqueeze(-1)."
+        )
     return _gram(as_maps(maps), bandwidth)
 
 
@@ -147,13 +169,18 @@ def map_grams(maps: Tensor, bandwidth: Bandwidth | None = None) -> Tensor:
         tensor([[0.5000, 0.5000],
                 [0.5000, 0.5000]], dtype=torch.float64)
     """
+    check_tensors("map_grams", "(n, C, *spatial)", maps=maps)
     if maps.ndim < 2:
-        raise ValueError(f"map_grams() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}.")
+        raise ValueError(
+            f"map_grams() takes maps of shape (n, C, *spatial), got {tuple(maps.shape)}. "
+            "For n scalars, pass maps.unsqueeze(-1)."
+        )
     if isinstance(bandwidth, Linear):
         raise TypeError(
             "map_grams() takes a bandwidth rule, got Linear(): the linear kernel of a layer is no product of those of "
             "its maps. Use MedianDistance(), or feature_map_gram(maps, Linear()) for the layer."
         )
+    bandwidth = _RULE("bandwidth", bandwidth, "map_grams")
     parts = as_maps(maps)
     _check_samples(parts)
     sigma = (bandwidth or MedianDistance())(parts)
@@ -180,13 +207,16 @@ def class_gram(labels: Tensor) -> Tensor:
         >>> class_gram(torch.tensor([7, 7, 3, 7]))[0]
         tensor([0.2500, 0.2500, 0.0000, 0.2500], dtype=torch.float64)
     """
+    check_tensors("class_gram", "(..., n) of integer classes", labels=labels)
     if labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             f"class_gram() takes integer classes, got {labels.dtype}. Convert them with labels.long(), or "
             "for continuous targets call gram(labels.unsqueeze(-1))."
         )
     if labels.ndim < 1:
-        raise ValueError("class_gram() takes labels of shape (..., n), got a single number.")
+        raise ValueError("class_gram() takes labels of shape (..., n), got a single number. Pass all of them at once.")
+    if labels.shape[-1] < 1:
+        raise ValueError("class_gram() takes one label or more, got none. Pass those of all samples.")
     same = labels.unsqueeze(-1) == labels.unsqueeze(-2)
     return same.to(widest_float(labels.device)) / labels.shape[-1]
 
@@ -203,12 +233,24 @@ def gaussian_gram(maps: Tensor, sigma: Tensor) -> Tensor:
     Returns:
         ``(..., n, n)`` with trace one, differentiable in both.
 
+    Raises:
+        ValueError: for fewer than three axes, no samples, or another number of bandwidths than of maps.
+
     Example:
         >>> gaussian_gram(torch.zeros(3, 2, 5), torch.zeros(2)) * 3  # nothing varies: all samples alike
         tensor([[1., 1., 1.],
                 [1., 1., 1.],
                 [1., 1., 1.]])
     """
+    check_tensors("gaussian_gram", "(..., n, C, d)", maps=maps)
+    check_tensors("gaussian_gram", "(..., C), a bandwidth a map", sigma=sigma)
+    fitting = maps.ndim > 2 and sigma.ndim > 0 and sigma.shape[-1] == maps.shape[-2] and maps.shape[-3] > 0
+    if not fitting or not sigma.is_floating_point() or maps.is_complex():
+        raise ValueError(
+            "gaussian_gram() takes real maps (..., n, C, d) and floating-point sigma (..., C), got "
+            f"{tuple(maps.shape)} of {maps.dtype} and {tuple(sigma.shape)} of {sigma.dtype}. "
+            "Call gram(samples) or feature_map_gram(maps), which find sigma."
+        )
     weight = torch.where(sigma > 0, 1 / sigma.clamp_min(torch.finfo(sigma.dtype).tiny), 0.0)
     product = inner_products(maps, weight)
     half_square = product.diagonal(dim1=-2, dim2=-1) / 2
@@ -244,15 +286,36 @@ def joint_gram(*grams: Tensor) -> Tensor:
                 [0.0000, 0.5000]], dtype=torch.float64)
     """
     if not grams:
-        raise ValueError("joint_gram() takes one Gram matrix or more, got none.")
+        raise ValueError("joint_gram() takes one Gram matrix or more, got none. Write joint_gram(a, b).")
+    for position, factor in enumerate(grams):
+        _FACTOR(f"grams[{position}]", factor, "joint_gram")
     sizes = {size for gram in grams for size in gram.shape[-2:]}
-    if len(sizes) > 1 or min(gram.ndim for gram in grams) < 2:
+    if len(sizes) > 1 or min(gram.ndim for gram in grams) < 2 or not broadcastable(*grams):
         shapes = ", ".join(str(tuple(gram.shape)) for gram in grams)
-        raise ValueError(f"joint_gram() takes Gram matrices (..., n, n) over the same samples, got shapes {shapes}.")
+        raise ValueError(
+            f"joint_gram() takes Gram matrices (..., n, n) over the same samples, got shapes {shapes}. "
+            "Make each of them with gram() from the same samples."
+        )
     joint = normalize_trace(grams[0])
     for factor in grams[1:]:
         joint = normalize_trace(joint * factor)
     return joint
+
+
+def broadcastable(*grams: Tensor) -> bool:
+    """Whether their leading dimensions fit, where n is the same.
+
+    Example:
+        >>> broadcastable(torch.eye(2), torch.eye(2).expand(3, -1, -1))
+        True
+    """
+    if all(gram.ndim == 2 for gram in grams):
+        return True
+    try:
+        torch.broadcast_shapes(*(gram.shape for gram in grams))
+    except RuntimeError:
+        return False
+    return True
 
 
 def hadamard(gram: Tensor, other: Tensor) -> Tensor:

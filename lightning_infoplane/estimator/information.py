@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import FLAG, SEED, Function, Tensors, Whole, check_tensors
 from lightning_infoplane.estimator.entropy import check_alpha, check_grams, checked_entropy
 from lightning_infoplane.estimator.grams import joint_gram, reordered
-from lightning_infoplane.estimator.solvers import Eigenvalues, Solver
+from lightning_infoplane.estimator.solvers import Solver, exact_unless
 
 __all__ = [
     "PermutationTest",
@@ -27,6 +28,10 @@ __all__ = [
     "shared_bits",
     "total_correlation",
 ]
+
+
+_PERMUTATIONS = Whole(1, says="expected 1 or more; 199 resolve p = 0.005", example="199")
+_GIVEN = Tensors("(n, n), a Gram matrix; numbers go by name, such as permutations=199")
 
 
 def shared_bits(first: Tensor, second: Tensor, joint: Tensor) -> Tensor:
@@ -125,6 +130,7 @@ def total_correlation(
         >>> total_correlation(labels, labels, labels)  # three copies of one bit
         tensor(2., dtype=torch.float64)
     """
+    FLAG("normalized", normalized, "total_correlation")
     parts, whole, _ = _parts_and_whole("total_correlation", grams, alpha, solver)
     correlation = parts.sum(0) - whole
     if not normalized:
@@ -207,8 +213,11 @@ def dpi_gaps(values: Tensor) -> Tensor:
         >>> dpi_gaps(torch.tensor([3.0, 2.5, 2.75]))
         tensor([ 0.5000, -0.2500])
     """
+    check_tensors("dpi_gaps", "(K,), one value a layer", values=values)
     if values.ndim != 1:
-        raise ValueError(f"dpi_gaps() takes one value a layer, (K,), got shape {tuple(values.shape)}.")
+        raise ValueError(
+            f"dpi_gaps() takes one value a layer, (K,), got shape {tuple(values.shape)}. Pass one chain at a time."
+        )
     return values[:-1] - values[1:]
 
 
@@ -247,8 +256,12 @@ def permutation_test(
         >>> permutation_test(mutual_information, labels, labels, permutations=99).p_value  # 1 / 100
         tensor(0.0100, dtype=torch.float64)
     """
-    if permutations < 1:
-        raise ValueError(f"permutations={permutations}: expected 1 or more; 199 resolve p = 0.005.")
+    Function("of the grams", len(grams), "mutual_information")("quantity", quantity, "permutation_test")
+    for position, one in enumerate(grams):
+        _GIVEN(f"grams[{position}]", one, "permutation_test")
+    permutations = _PERMUTATIONS("permutations", permutations)
+    shuffled = Whole(example="0")("shuffled", shuffled)
+    seed = SEED("seed", seed)
     if not 0 <= shuffled < len(grams):
         raise ValueError(f"shuffled={shuffled}: expected the position of one of the {len(grams)} grams, from 0.")
     generator = torch.Generator().manual_seed(seed)
@@ -278,10 +291,10 @@ def p_value(value: Tensor, null: Tensor, rounding: float = 1e-9) -> Tensor:
 
 def _entropies(alpha: float, solver: Solver | None, **grams: Tensor) -> Callable[..., Tensor]:
     """Check everything once, then entropies of joints without further checks."""
-    check_alpha(alpha)
-    check_grams(alpha, **grams)
-    solve = solver or Eigenvalues()
-    return lambda *factors: checked_entropy(solve, joint_gram(*factors), alpha)
+    order = check_alpha(alpha, stacklevel=4)
+    solve = exact_unless(solver)
+    check_grams(order, **grams)
+    return lambda *factors: checked_entropy(solve, joint_gram(*factors), order)
 
 
 def _parts_and_whole(

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import SEED, Number, Whole, check_tensors
 from lightning_infoplane.estimator.dependence import cyclic_shuffles
 from lightning_infoplane.estimator.entropy import check_alpha, check_grams, checked_entropy
 from lightning_infoplane.estimator.grams import joint_gram, reordered
 from lightning_infoplane.estimator.information import shared_bits
 from lightning_infoplane.estimator.precision import full_float32
-from lightning_infoplane.estimator.solvers import Eigenvalues, Solver, rounding_of
+from lightning_infoplane.estimator.solvers import Eigenvalues, Solver, exact_unless, rounding_of
 
 __all__ = ["PairInformation", "choose_map_pairs", "pair_excess", "pair_information"]
 
@@ -108,8 +109,15 @@ def pair_excess(
         >>> bool(found.both == found.first), round(float(found.both), 1)
         (True, 1.0)
     """
+    widening = Number("a number of 1 or more", lambda _: True, example="2**0.5")("widening", widening)
+    shuffles = Whole(example="2")("shuffles", shuffles)
+    seed = SEED("seed", seed)
     if not 1 <= widening < float("inf") or shuffles < 1:
-        raise ValueError(f"widening={widening}, shuffles={shuffles}: expected numbers of 1 or more.")
+        raise ValueError(
+            f"widening={widening}, shuffles={shuffles}: expected numbers of 1 or more. "
+            "Write widening=2**0.5, shuffles=2."
+        )
+    alpha = check_alpha(alpha, stacklevel=4)
     index = _checked_pairs(x, maps, alpha, map_pairs)
     # √2 squared is not 2 in floating point, and a root takes a third of the time of any other power.
     exponent = round(widening**-2, 12)
@@ -118,7 +126,7 @@ def pair_excess(
             "maps: negative entries have no root. Use a kernel without them, as gram(samples) does, or widening=1."
         )
     inputs = [x] + [reordered(x, order) for order in cyclic_shuffles(x.shape[-1], shuffles, seed)]
-    alone, both = _joint_entropies(inputs, maps, alpha, index, exponent, solver or Eigenvalues())
+    alone, both = _joint_entropies(inputs, maps, alpha, index, exponent, exact_unless(solver))
     excess = alone[1:].mean(0) - alone[0]
     return PairInformation(excess[index[:, 0]], excess[index[:, 1]], both[1:].mean(0) - both[0])
 
@@ -151,6 +159,7 @@ def pair_information(x: Tensor, maps: Tensor, alpha: float = 1.01, map_pairs: Te
         >>> [float(value) for value in pair_information(class_gram(a ^ b), maps)]  # XOR: only together
         [0.0, 0.0, 1.0]
     """
+    alpha = check_alpha(alpha, stacklevel=4)
     index = _checked_pairs(x, maps, alpha, map_pairs)
     solver = Eigenvalues()
     h_x = checked_entropy(solver, x, alpha)
@@ -162,7 +171,7 @@ def pair_information(x: Tensor, maps: Tensor, alpha: float = 1.01, map_pairs: Te
 
 def _checked_pairs(x: Tensor, maps: Tensor, alpha: float, map_pairs: Tensor | None) -> Tensor:
     """The pairs ``(P, 2)`` that are meant, where the maps are; a ``ValueError`` for arguments that do not fit."""
-    check_alpha(alpha)
+    check_tensors("", "of Gram matrices, such as map_grams(maps)", x=x, maps=maps)
     if maps.ndim != 3 or x.shape != maps.shape[1:]:
         raise ValueError(
             f"expected Gram matrices x (n, n) and maps (C, n, n) over the same samples, got {tuple(x.shape)} "
@@ -171,10 +180,16 @@ def _checked_pairs(x: Tensor, maps: Tensor, alpha: float, map_pairs: Tensor | No
     check_grams(alpha, x=x, maps=maps)
     if map_pairs is None:
         map_pairs = choose_map_pairs(len(maps))
+    check_tensors("", "(P, 2) of indices, or None for all pairs", map_pairs=map_pairs)
     paired = map_pairs.ndim == 2 and map_pairs.shape[-1] == 2 and len(map_pairs) > 0
-    if not paired or int(map_pairs.min()) < 0 or int(map_pairs.max()) >= len(maps):
+    whole = not (map_pairs.is_floating_point() or map_pairs.is_complex() or map_pairs.dtype == torch.bool)
+    least = int(map_pairs.min()) if paired and whole else -1
+    largest = int(map_pairs.max()) if paired and whole else -1
+    if least < 0 or largest >= len(maps):
+        found = f", from {least} to {largest}" if paired and whole else ""
         raise ValueError(
-            f"map_pairs: expected (P, 2) indices of the {len(maps)} maps, got {tuple(map_pairs.shape)}. "
+            f"map_pairs: expected (P, 2) indices of the {len(maps)} maps, got {tuple(map_pairs.shape)} of "
+            f"{map_pairs.dtype}{found}. "
             f"Call choose_map_pairs({len(maps)}, at_most=P)."
         )
     return map_pairs.to(maps.device)

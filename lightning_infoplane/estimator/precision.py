@@ -17,6 +17,7 @@ __all__ = [
     "full_float32",
     "inner_products",
     "largest",
+    "looks_are_free",
     "map_slices",
     "middle",
     "normal_scale",
@@ -61,6 +62,11 @@ def for_spectra(matrix: Tensor) -> Tensor:
     return matrix.cpu() if matrix.device.type == "mps" else matrix
 
 
+def looks_are_free(device: torch.device) -> bool:
+    """Whether asking for a number makes nobody wait. Anywhere else the host would wait for the device."""
+    return device.type == "cpu"
+
+
 def symmetric_product(rows: Tensor) -> Tensor:
     """``rows @ rows.mT``, computing only the blocks on and above the diagonal (a third less time)."""
     with full_float32(rows.device):
@@ -102,7 +108,7 @@ def inner_products(maps: Tensor, weight: Tensor, centred: bool = True) -> Tensor
                 [ 9., 45.]])
     """
     with full_float32(maps.device):
-        if maps.device.type == "cpu":  # where looking at a number makes nobody wait
+        if looks_are_free(maps.device):
             product = _sum_of_products(_plain(*some, centred) for some in _weighted_slices(maps, weight))
             if bool((product.detach().diagonal(dim1=-2, dim2=-1) < _farthest(product.dtype) ** 2).all()):
                 return product

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import COUNT, FLAG, SEED, checked
 from lightning_infoplane.estimator.bandwidths import Bandwidth
 from lightning_infoplane.estimator.dependence import cyclic_shuffles
 from lightning_infoplane.estimator.distances import pairwise_squares
@@ -31,6 +32,7 @@ _NO_ROOM = 1e-4
 
 
 @dataclass(frozen=True)
+@checked(map_pairs=COUNT, samples=COUNT, seed=SEED, shuffles=COUNT, paper=FLAG)
 class Redundancy:
     """How the feature maps of a layer are compared: all pairs of 512 maps would take minutes.
 
@@ -51,7 +53,7 @@ class Redundancy:
     paper: bool = False
 
     def __post_init__(self) -> None:
-        """Check the fields."""
+        """Check the numbers together."""
         if self.map_pairs < 1 or self.samples < 2 or self.shuffles < 1:
             raise ValueError(f"{self}: expected map_pairs >= 1, samples >= 2 and shuffles >= 1.")
 
@@ -102,6 +104,7 @@ def redundancy_synergy(
         >>> redundancy_synergy(bit, torch.stack([bit, bit]), paper=True)
         tensor(1.0000, dtype=torch.float64)
     """
+    FLAG("paper", paper)
     if paper:
         return pair_information(x, maps, alpha, map_pairs).redundancy_synergy().mean()
     found = pair_excess(x, maps, alpha, map_pairs, widening=widening, shuffles=shuffles, seed=seed)
@@ -155,6 +158,7 @@ def non_redundant_information(
         >>> non_redundant_information(class_gram(a ^ b), maps, paper=True)
         tensor(2.0000, dtype=torch.float64)
     """
+    FLAG("paper", paper)
     if paper:
         return pair_information(x, maps, alpha, map_pairs).non_redundant().mean()
     found = pair_excess(x, maps, alpha, map_pairs, widening=widening, shuffles=shuffles, seed=seed)

@@ -13,15 +13,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import Instance, checked
 from lightning_infoplane.estimator.grams import hadamard
 from lightning_infoplane.estimator.precision import for_spectra, full_float32, spectrum_float
 
 __all__ = [
     "CLOSED_FORMS",
+    "SOLVER",
     "Eigenvalues",
     "Estimate",
     "Solver",
     "class_block_spectrum",
+    "exact_unless",
     "rounding_of",
     "spectral_entropy",
 ]
@@ -141,6 +144,9 @@ class Solver(ABC):
         bits = self(gram, alpha)
         return Estimate(bits, torch.zeros_like(bits))
 
+    def check_order(self, alpha: float) -> None:  # noqa: B027 - most can be asked for any
+        """Raise a ``ValueError`` for an order that this solver has no way to, where it is chosen."""
+
     def rough(self) -> "Solver":
         """The same for where 5e-5 bits do not matter; faster if it can be."""
         return self
@@ -151,7 +157,22 @@ class Solver(ABC):
         return self.estimate(hadamard(gram, same), alpha)
 
 
+# Where a solver is asked for.
+SOLVER = Instance(
+    "an instance of Solver, such as {field}=Eigenvalues()",
+    kinds=(Solver,),
+    known=("Eigenvalues()", "Lanczos()", "Leading(rank=64)"),
+    example="Eigenvalues()",
+)
+_DTYPE = Instance(
+    "torch.float64, torch.float32 or None",
+    constants=(torch.float64, torch.float32, None),
+    known=("torch.float64", "torch.float32"),
+)
+
+
 @dataclass(frozen=True)
+@checked(dtype=_DTYPE)
 class Eigenvalues(Solver):
     r"""Exact: the whole spectrum, or for α = 2, 3 and 4 a closed form that needs none.
 
@@ -194,6 +215,16 @@ class Eigenvalues(Solver):
             return super().with_classes(gram, labels, alpha)
         bits = spectral_entropy(class_block_spectrum(gram, labels, self.dtype), alpha)
         return Estimate(bits, torch.zeros_like(bits))
+
+
+def exact_unless(solver: Solver | None) -> Solver:
+    """The solver that was asked for; the exact one where none was.
+
+    Example:
+        >>> exact_unless(None)
+        Eigenvalues(dtype=None)
+    """
+    return Eigenvalues() if solver is None else SOLVER("solver", solver)
 
 
 def rounding_of(dtype: torch.dtype) -> float:

@@ -72,7 +72,7 @@ def divide(n: int, labels: Tensor | None, estimator: Estimator) -> Division:
     orders = torch.empty(estimator.shuffles, n, dtype=torch.long)
     for position, group in enumerate(groups):
         # Seeds of their own, for groups of one size would be shuffled alike; far from those of the next seed.
-        seed = 1_000_003 * estimator.seed + position
+        seed = (1_000_003 * estimator.seed + position) % 2**64
         orders[:, group] = group[cyclic_shuffles(len(group), estimator.shuffles, seed)]
     whole = Part(None, orders)
     if len(groups) == 1:

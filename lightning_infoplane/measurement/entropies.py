@@ -165,14 +165,14 @@ def numbers(
                 columns += [torch.stack(moment.number(leaf)) for leaf in wanted]
             found[:, mine][:, first : first + step] = torch.stack(columns, -1)
             progress(len(stack))
-    except (RuntimeError, ValueError) as error:  # no memory, a kernel that is none: the others must hear of it
+    except Exception as error:  # no memory, a user's solver: the others must hear of it, whatever it is
         failure = error
     # One exchange between the processes, one transfer to the host: nobody has looked at a number until here.
     failed = found.new_full((1,), float(failure is not None))
     together = ranks.total(torch.cat([found.flatten(), failed])).cpu()
     found = together[:-1].reshape(found.shape)
     if together[-1] > 0:
-        raise RuntimeError(f"the entropies could not be computed: {failure or 'see the other processes'}.") from failure
+        raise RuntimeError(f"the entropies could not be computed: {ranks.reason(failure)}.") from failure
     column = iter(range(len(asked)))
     return [
         {leaf: Estimate(*found[..., next(column)]) for leaf in wanted} | known

@@ -24,7 +24,7 @@ from lightning_infoplane.measurement.entropies import Known, numbers
 from lightning_infoplane.measurement.formulas import Term
 from lightning_infoplane.measurement.listener import Listener
 from lightning_infoplane.measurement.quantity import Of, Quantity, Subject
-from lightning_infoplane.measurement.ranks import Ranks
+from lightning_infoplane.measurement.ranks import Ranks, shape_of
 from lightning_infoplane.measurement.reduced import Reduced
 from lightning_infoplane.measurement.reference import Reference
 from lightning_infoplane.measurement.rows import Pair, Place
@@ -35,6 +35,7 @@ from lightning_infoplane.measurement.values import Numbers
 __all__ = ["Measurement", "Value"]
 
 _NOT_FINITE = "layer {layer!r} has NaN or infinite values: it is left out."
+_NOT_ON_ALL = "layer {layer!r} is left out: the processes did not all call it, or not with an output of the same shape."
 _NO_SPECTRUM = (
     "layer {layer!r} is left out: its Gram matrix has no spectrum. Float32 does not resolve it at this bandwidth, or "
     "the solver failed. MedianDistance(scale=2) is a larger bandwidth."
@@ -106,9 +107,23 @@ class Measurement:
         self._listener.progress(1)
 
     def evaluate(self, ranks: Ranks) -> list[Value]:
-        """All quantities; a layer that is not finite is left out, with a notice."""
+        """All quantities; a layer that is not finite, or that is not the same on all processes, is left out.
+
+        Raises:
+            RuntimeError: on every process, if anything failed on one of them.
+        """
         grams = self._of_rank_0(ranks)
-        layers, whole, parts = self._without_failures(list(grams), *self._numbers_of_parts(grams, ranks))
+        whole, parts = self._numbers_of_parts(grams, ranks)
+        return ranks.together(lambda: self._values(list(grams), whole, parts), self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        """Where the matrices are."""
+        return self._reference.sides.input.device
+
+    def _values(self, names: list[str], whole: Numbers, parts: list[Numbers]) -> list[Value]:
+        """What follows from the numbers."""
+        layers, whole, parts = self._without_failures(names, whole, parts)
         pairs = self._gap_pairs(layers)
         ends = torch.tensor([(layers.index(a), layers.index(b)) for a, b in pairs], dtype=torch.long).reshape(-1, 2)
         table = columns(whole, self.subject, ends, self._functions(layers))
@@ -164,24 +179,60 @@ class Measurement:
     def _of_rank_0(self, ranks: Ranks) -> dict[str, Tensor]:
         """Rank 0's matrices, for running statistics differ between ranks until the next step; only finite ones.
 
+        Only tensors that all processes have, in the same shape: an exchange of others would end the process group.
+        """
+        names = self._agreed(ranks.objects(ranks.together(self._described, self._device)))
+        self._reference.synchronize(ranks)
+        layers = {name: ranks.first(self._layers[name]) for name in names}
+        self.sigmas = {name: ranks.first(self.sigmas[name]) for name in ("", *names)}
+        known = [what for what in self._numbers if what[0] in layers]
+        own = [torch.empty(0, dtype=widest_float(self._device), device=self._device)]
+        own += [self._numbers[what].reshape(1) for what in known]
+        numbers = ranks.first(torch.cat(own))
+        return ranks.together(lambda: self._finite(layers, known, numbers), self._device)
+
+    def _described(self) -> dict[str, object]:
+        """What this process would exchange: of each layer dtypes, shapes and the quantities that are known by now."""
+        place = torch.empty(0, dtype=widest_float(self._device), device=self._device)
+        self._numbers = {what: for_spectra(number).to(place) for what, number in self._numbers.items()}
+        known: dict[str, list[str]] = {}
+        for name, quantity in self._numbers:
+            known.setdefault(name, []).append(quantity.key)
+        mine: dict[str, object] = {"": self._reference.shapes}
+        for name, gram in self._layers.items():
+            mine[name] = (shape_of(gram), shape_of(self.sigmas[name]), known.get(name))
+        return mine
+
+    def _agreed(self, described: Sequence[Mapping[str, object]]) -> list[str]:
+        """The layers that are the same on all processes, in the order of rank 0; a notice of each other one."""
+        first, *others = described
+        alike = {name for name, what in first.items() if all(other.get(name) == what for other in others)}
+        if "" not in alike:
+            raise RuntimeError(f"the processes measure different probes: {[one[''] for one in described]}.")
+        for name in dict.fromkeys(name for one in described for name in one):
+            if name not in alike:
+                self._listener.notice(f"{name} ranks", _NOT_ON_ALL.format(layer=name))
+        return [name for name in first if name and name in alike]
+
+    def _finite(
+        self, layers: dict[str, Tensor], known: Sequence[tuple[str, Quantity]], numbers: Tensor
+    ) -> dict[str, Tensor]:
+        """The finite among the layers.
+
         This is the one look at the numbers before their spectra: a NaN would end eigvalsh with an error. All that is
         known by now comes to the host with it.
         """
-        self._reference.synchronize(ranks)
-        layers = {name: ranks.first(gram) for name, gram in self._layers.items()}
-        self.sigmas = {name: ranks.first(sigma) for name, sigma in self.sigmas.items()}
-        finite = [gram.sum().isfinite() for gram in layers.values()]
-        if not layers:
-            return layers
-        place = self._reference.sides.input.new_empty(0, dtype=widest_float(self._reference.sides.input.device))
-        here = torch.stack([for_spectra(number).to(place) for number in (*finite, *self._numbers.values())])
-        numbers = ranks.first(here).tolist()
-        self._known = dict(zip(self._numbers, numbers[len(layers) :], strict=True))
-        for name, good in zip(list(layers), numbers[: len(layers)], strict=True):
-            if not good:
+        flags = [gram.sum().isfinite().to(numbers).reshape(1) for gram in layers.values()]
+        seen = torch.cat([*flags, numbers]).tolist()
+        self._known = dict(zip(known, seen[len(layers) :], strict=True))
+        finite = {}
+        for (name, gram), good in zip(layers.items(), seen, strict=False):
+            if good:
+                finite[name] = gram
+            else:
                 self._listener.notice(f"{name} finite", _NOT_FINITE.format(layer=name))
-                del layers[name], self.sigmas[name]
-        return layers
+                del self.sigmas[name]
+        return finite
 
     def _without_failures(
         self, layers: list[str], whole: Numbers, parts: list[Numbers]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import Instance, Maybe, Tensors, Whole, WrongKindError, check_tensors, shown
 from lightning_infoplane.estimator.bandwidths import MedianDistance
 from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.history import Facts, History
@@ -26,6 +27,13 @@ __all__ = ["InformationPlane"]
 
 # Whose bandwidth: of which probe, of activations or error signals, of which layer (empty for the input).
 _Key = tuple[str, str, str]
+
+
+_ESTIMATOR = Instance.of(Estimator)
+_REDUNDANCY = replace(Instance.of(Redundancy, None), expected="Redundancy(...) or None")
+_TARGETS = Maybe(Tensors("(n,) of integer classes or (n, ...) of continuous values, or None"))
+_ACTIVATION = Tensors("(n, C, *spatial) or (n, d)")
+_MOMENT = Whole(0, example="0")
 
 
 class InformationPlane:
@@ -44,8 +52,8 @@ class InformationPlane:
     """
 
     def __init__(self, estimator: Estimator = Estimator(), redundancy: Redundancy | None = None) -> None:
-        self.estimator = estimator
-        self.redundancy = redundancy
+        self.estimator: Estimator = _ESTIMATOR("estimator", estimator)
+        self.redundancy: Redundancy | None = _REDUNDANCY("redundancy", redundancy)
         self._notice = Notices()
         self.history = History(facts=Facts(estimator=as_data(estimator)))
         # Bandwidths of the last measurement: for rules that freeze or smooth theirs.
@@ -73,6 +81,11 @@ class InformationPlane:
         Raises:
             ValueError: for inputs that are not finite, or fewer than two, or targets of another length.
         """
+        check_tensors("measure", "(n, ...)", inputs=inputs)
+        _TARGETS("targets", targets, "measure")
+        _check_activations(layers)
+        epoch = _MOMENT("epoch", epoch)
+        step = _MOMENT("step", step)
         measurement = self.start(inputs, targets, listener=Listener(self._notice))
         for name, activation in layers.items():
             measurement.add(name, activation)
@@ -185,3 +198,15 @@ class InformationPlane:
             redundancy=self.redundancy if subject is Subject.ACTIVATIONS else None,
             listener=listener,
         )
+
+
+def _check_activations(layers: object) -> None:
+    """Raise a sentence for what is no mapping of names to tensors."""
+    if not isinstance(layers, Mapping):
+        raise WrongKindError(
+            f"measure(layers={shown(layers)}): expected activations by name. Write layers={{'conv1': activation}}."
+        )
+    for name, activation in layers.items():
+        if not isinstance(name, str):
+            raise WrongKindError(f"layers: expected names, got {shown(name)}. Write layers={{'{name}': activation}}.")
+        _ACTIVATION(f"layers[{name!r}]", activation)

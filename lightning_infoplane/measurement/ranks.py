@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Ranks", "all_ranks"]
+from lightning_infoplane.arguments.errors import SetupError
+
+__all__ = ["Ranks", "all_ranks", "shape_of"]
 
 Result = TypeVar("Result")
 
@@ -17,28 +19,41 @@ def _itself(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
+def _alone(value: Any) -> list[Any]:  # noqa: ANN401
+    """The objects of all processes, where there is one."""
+    return [value]
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among those that measure together; here, one process that does everything.
+
+    What may fail happens in :meth:`together`, and between two of these nothing but exchanges of tensors whose shapes
+    all have agreed on: so no process waits for one that has given up.
 
     Args:
         rank: of this process.
         world_size: how many there are.
         first: gives every process the tensor of rank 0.
-        first_object: gives every process the object of rank 0.
+        objects: gives every process the objects of all, in the order of their ranks.
         total: gives every process the sum over all.
     """
 
     rank: int = 0
     world_size: int = 1
     first: Callable[[Tensor], Tensor] = _itself
-    first_object: Callable[[Any], Any] = _itself
+    objects: Callable[[Any], list[Any]] = _alone
     total: Callable[[Tensor], Tensor] = _itself
+
+    def first_object(self, one: Any) -> Any:  # noqa: ANN401
+        """The object of rank 0."""
+        return self.objects(one)[0]
 
     def together(self, attempt: Callable[[], Result], device: torch.device) -> Result:
         """The result of ``attempt``, unless any rank failed: one that went on alone would wait for ever.
 
         Raises:
+            SetupError: on every rank, if that is what the first rank that failed raised.
             Exception: the failure, where there is one process.
             RuntimeError: on every rank, naming the first that failed and why.
         """
@@ -46,16 +61,34 @@ class Ranks:
         try:
             result = attempt()
         except Exception as caught:  # collected, not swallowed: raised below, after the others have heard of it
+            if self.world_size == 1:
+                raise
             error = caught
-        failures = self.total(torch.tensor([float(error is not None)], device=device))
-        if failures > 0 and self.world_size > 1:
-            reasons: list[str | None] = [None] * self.world_size
-            torch.distributed.all_gather_object(reasons, error and f"{type(error).__name__}: {error}")
-            told = next(f"on rank {rank}: {reason}" for rank, reason in enumerate(reasons) if reason)
-            raise RuntimeError(told) from error  # one sentence on all ranks: only rank 0 may have a log
-        if error is not None:
-            raise error
+        if self.world_size > 1 and self.total(torch.tensor([float(error is not None)], device=device)) > 0:
+            self._raise_the_first(error)
         return result
+
+    def reason(self, error: Exception | None) -> str:
+        """Why it failed on the first rank on which it did; asked on all of them."""
+        if self.world_size == 1:
+            return str(error)
+        reasons = self.objects(error and f"{type(error).__name__}: {error}")
+        return next((f"on rank {rank}: {one}" for rank, one in enumerate(reasons) if one), "see the other processes")
+
+    def _raise_the_first(self, error: Exception | None) -> NoReturn:
+        """One sentence on all ranks: only rank 0 may have a log."""
+        # Text and a flag: an exception of the user's need not be of a kind that can be sent.
+        mine = error and (isinstance(error, SetupError), f"{type(error).__name__}: {error}", str(error))
+        outcomes = self.objects(mine)
+        rank, (is_mistake, told, sentence) = next((rank, one) for rank, one in enumerate(outcomes) if one)
+        if is_mistake:
+            raise SetupError(sentence) from error
+        raise RuntimeError(f"on rank {rank}: {told}") from error
+
+
+def shape_of(tensor: Tensor | None) -> tuple[str, tuple[int, ...]] | None:
+    """What the processes must agree on before they exchange it: dtype and shape."""
+    return None if tensor is None else (str(tensor.dtype), tuple(tensor.shape))
 
 
 def all_ranks(world_size: int | None = None) -> Ranks:
@@ -72,14 +105,14 @@ def all_ranks(world_size: int | None = None) -> Ranks:
         torch.distributed.broadcast(tensor, src=0)
         return tensor
 
-    def first_object(whole: Any) -> Any:  # noqa: ANN401
-        held = [whole]
-        torch.distributed.broadcast_object_list(held, src=0)
-        return held[0]
+    def objects(one: Any) -> list[Any]:  # noqa: ANN401
+        held: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(held, one)
+        return held
 
     def total(tensor: Tensor) -> Tensor:
         tensor = tensor.contiguous()
         torch.distributed.all_reduce(tensor)
         return tensor
 
-    return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), first, first_object, total)
+    return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size(), first, objects, total)

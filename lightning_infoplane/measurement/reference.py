@@ -12,7 +12,7 @@ from lightning_infoplane.estimator.precision import for_spectra
 from lightning_infoplane.measurement.division import divide, width
 from lightning_infoplane.measurement.entropies import Known, Sides, own_entropies
 from lightning_infoplane.measurement.formulas import Leaf
-from lightning_infoplane.measurement.ranks import Ranks
+from lightning_infoplane.measurement.ranks import Ranks, shape_of
 from lightning_infoplane.measurement.settings import Estimator
 
 __all__ = ["Reference"]
@@ -65,6 +65,18 @@ class Reference:
         labels = self.sides.labels
         if labels is not None:  # over the device: some process groups exchange nothing else
             labels = ranks.first(labels.to(gram.device)).cpu()
+        self.sigma = ranks.first(self.sigma)
+        ranks.together(lambda: self._settle(gram, labels, target), gram.device)
+        self._synchronized = True
+
+    @property
+    def shapes(self) -> tuple[object, ...]:
+        """Of all that :meth:`synchronize` exchanges: the processes must agree on them before."""
+        of_labels = None if self.sides.labels is None else (*self.sides.labels.shape,)
+        return (*map(shape_of, (self.sides.input, self.sides.target, self.sigma)), of_labels)
+
+    def _settle(self, gram: Tensor, labels: Tensor | None, target: Tensor | None) -> None:
+        """All that follows from the matrices alone."""
         rule = self._estimator.bandwidth
         target_rule = self._estimator.target_bandwidth or MedianDistance()
         self.sides = Sides(
@@ -77,8 +89,6 @@ class Reference:
         self.division = divide(self.n, labels, self._estimator)
         if self.division.parts:  # 5e-5 bits are far below the errors that will stand beside them
             self.spectra = replace(self._estimator, solver=self._estimator.solver.rough())
-        self.sigma = ranks.first(self.sigma)
-        self._synchronized = True
 
     def entropies(self, terms: Sequence[Leaf]) -> list[Known]:
         """Of X and of Y, for the whole probe and each part of it: computed once."""

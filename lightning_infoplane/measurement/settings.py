@@ -1,12 +1,13 @@
 """How to measure, as one frozen value that callback, plane, metrics and command share."""
 
 import inspect
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from lightning_infoplane.estimator.bandwidths import Bandwidth, MedianDistance
-from lightning_infoplane.estimator.entropy import check_alpha
-from lightning_infoplane.estimator.solvers import Eigenvalues, Solver
+from lightning_infoplane.arguments.checks import SEED, Instance, Maybe, Whole, checked
+from lightning_infoplane.estimator.bandwidths import BANDWIDTH, Bandwidth, MedianDistance
+from lightning_infoplane.estimator.entropy import ALPHA, check_alpha
+from lightning_infoplane.estimator.solvers import SOLVER, Eigenvalues, Solver
 
 __all__ = ["Choice", "Estimator", "Jackknife", "as_data"]
 
@@ -31,6 +32,7 @@ def _alike(value: object, default: object) -> bool:
 
 
 @dataclass(frozen=True)
+@checked(groups=Whole(2, hint="10 are usual", terse=True))
 class Jackknife:
     """Standard errors over the probe, by leaving out one group of samples after the other.
 
@@ -45,12 +47,30 @@ class Jackknife:
 
     groups: int = 10
 
-    def __post_init__(self) -> None:
-        """Check the field."""
-        _check_integer("groups", self.groups, at_least=2, hint="10 are usual", of="Jackknife")
+
+_TARGET_BANDWIDTH = replace(
+    BANDWIDTH, expected="an instance of Bandwidth, such as {field}=Silverman()", example="Silverman()"
+)
+_STANDARD_ERRORS = Instance(
+    '"blocks", Jackknife(groups=10) or None',
+    kinds=(Jackknife,),
+    constants=("blocks", None),
+    known=("Jackknife()",),
+    terse=True,
+)
 
 
 @dataclass(frozen=True, repr=False)
+@checked(
+    False,
+    alpha=ALPHA,
+    bandwidth=BANDWIDTH,
+    target_bandwidth=Maybe(_TARGET_BANDWIDTH),
+    solver=SOLVER,
+    shuffles=Whole(0, hint="0 turns the chance level off"),
+    standard_errors=_STANDARD_ERRORS,
+    seed=SEED,
+)
 class Estimator(Choice):
     """How information is estimated.
 
@@ -87,17 +107,9 @@ class Estimator(Choice):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the fields."""
-        check_alpha(self.alpha)
-        _check_instance("bandwidth", self.bandwidth, Bandwidth, "MedianDistance()")
-        if self.target_bandwidth is not None:
-            _check_instance("target_bandwidth", self.target_bandwidth, Bandwidth, "Silverman()")
-        _check_instance("solver", self.solver, Solver, "Eigenvalues()")
-        how = self.standard_errors
-        if not (how is None or how == "blocks" or isinstance(how, Jackknife)):
-            raise TypeError(f'standard_errors={how!r}: expected "blocks", Jackknife(groups=10) or None.')
-        _check_integer("shuffles", self.shuffles, at_least=0, hint="0 turns the chance level off")
-        _check_integer("seed", self.seed, at_least=0, hint="0 is the default")
+        """Warn of an order that hangs on rounding, and refuse one that the solver has no way to."""
+        check_alpha(self.alpha, stacklevel=5)
+        self.solver.check_order(self.alpha)
 
 
 def as_data(choice: object) -> Any:  # noqa: ANN401 - whatever JSON can hold
@@ -118,14 +130,3 @@ def as_data(choice: object) -> Any:  # noqa: ANN401 - whatever JSON can hold
     named = choice if hasattr(choice, "__qualname__") else type(choice)
     text = str(choice)
     return f"{named.__module__}.{named.__qualname__}" if " at 0x" in text else text
-
-
-def _check_instance(name: str, value: object, kind: type, example: str) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r}: expected an instance of {kind.__name__}, such as {name}={example}.")
-
-
-def _check_integer(name: str, value: object, at_least: int, hint: str, of: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        what = f"{of}({name}={value!r})" if of else f"{name}={value!r}"
-        raise ValueError(f"{what}: expected a whole number of at least {at_least}; {hint}.")

@@ -61,7 +61,13 @@ def watch(
             consume(layer, torch.cat(held).to(probe.x.device))
             held.clear()
     for layer in layers.keys() - waiting.keys():
-        notice(layer, f"layer {layer!r} was not called in the probe's forward pass and is left out.")
+        compiled = isinstance(layers[layer], torch.jit.ScriptModule)
+        why = (
+            "is TorchScript, whose outputs cannot be seen,"
+            if compiled
+            else "was not called in the probe's forward pass"
+        )
+        notice(layer, f"layer {layer!r} {why} and is left out.")
 
 
 def call(model: nn.Module, inputs: object, forward_fn: Callable[[nn.Module, Any], Any] | None = None) -> Any:  # noqa: ANN401

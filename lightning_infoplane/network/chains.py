@@ -6,62 +6,85 @@ runs on samples z while a's output is replaced by what it was on samples x. If b
 x, everything b knows came through a.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import InitVar, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lightning_infoplane.network.copies import half_and_half, many_at_once, rows_of
+from lightning_infoplane.network.covering import all_pairs, covering, covering_pairs, pairs_of
+from lightning_infoplane.network.cuts import ForwardFunction, find_backward_pairs
 from lightning_infoplane.network.gradients import ErrorSignals
-from lightning_infoplane.network.hooks import hold, intercept
+from lightning_infoplane.network.hooks import intercept
+from lightning_infoplane.network.interventions import Run, one_by_one, outputs_on, same
 from lightning_infoplane.network.probe import Probe
-from lightning_infoplane.network.structures import first_tensor, replace_tensors, tensors_in
-from lightning_infoplane.network.undisturbed import isolated_rng, undisturbed
+from lightning_infoplane.network.structures import replace_tensors
+from lightning_infoplane.network.undisturbed import undisturbed
+from lightning_infoplane.network.untrained import opened, settle
 
 __all__ = ["Chain", "Chains", "covering_pairs", "find_backward_pairs", "find_chain", "find_chains"]
 
-ForwardFunction = Callable[[nn.Module, Any], Any]
-
-# Relative to the largest value: kernels that sum in another order must not look like a dependence.
-_TOLERANCE = 1e-5
-# Parameters below this are taken for gates that training has yet to open.
-_CLOSED = 1e-3
 # Samples on which chains are looked for: that layers tell a few from a few others is all that is needed.
 _FEW = 4
+# The most samples in a pass, as many as a probe of the usual size.
+_ROWS = 512
+# One by one, so many layers take as little time: a pass of copies is longer, and one more is needed.
+_FEW_LAYERS = 32
+# Copies in a pass. A thousand layers are a thousand calls a pass, however few the samples: there few passes count. With
+# a hundred the samples do, and the more copies, the more go into the three passes that try the network.
+_LEAST_COPIES = 6
+_COPIES_FOR_A_THOUSAND = 125
 
 
-class Chain(NamedTuple):
+@dataclass(frozen=True)
+class Chain:
     """What the interventions found.
+
+    "a screens b" is transitive: if all that c knows comes through b, and all that b knows through a, then all that
+    c knows comes through a. So the pairs that no two shorter ones imply carry the whole relation, and are kept.
 
     Args:
         layers: in order of execution.
-        screened: pairs (a, b) with X → T_a → T_b.
+        relation: pairs (a, b) with X → T_a → T_b: all, or enough of them to imply the rest.
         random: layers whose output differs between two runs on the same samples; nothing is known of them.
+
+    Attributes:
+        pairs: those that no two shorter ones imply, in order of execution.
+
+    Example:
+        >>> Chain(("a", "b", "c"), {("a", "c"), ("a", "b"), ("b", "c")}).pairs
+        [('a', 'b'), ('b', 'c')]
     """
 
     layers: tuple[str, ...]
-    screened: frozenset[tuple[str, str]]
-    random: tuple[str, ...]
+    relation: InitVar[Iterable[tuple[str, str]]]
+    random: tuple[str, ...] = ()
+    pairs: list[tuple[str, str]] = field(init=False)
+
+    def __post_init__(self, relation: Iterable[tuple[str, str]]) -> None:
+        """Reduce the relation once: it is asked for at every measurement, and goes into every checkpoint."""
+        object.__setattr__(self, "pairs", covering_pairs(self.layers, relation))
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The pairs that no two shorter ones imply, in order of execution."""
-        return covering_pairs(self.layers, self.screened)
+    def screened(self) -> frozenset[tuple[str, str]]:
+        """All pairs (a, b) with X → T_a → T_b."""
+        return all_pairs(self.layers, self.pairs)
 
     def to_lists(self) -> dict[str, list[Any]]:
         """As plain Python, for a checkpoint."""
         return {
             "layers": list(self.layers),
-            "screened": sorted([a, b] for a, b in self.screened),
+            "pairs": [list(pair) for pair in self.pairs],
             "random": list(self.random),
         }
 
     @classmethod
     def from_lists(cls, saved: Mapping[str, Sequence[Any]]) -> "Chain":
         """Back from :meth:`to_lists`."""
-        return cls(tuple(saved["layers"]), frozenset((a, b) for a, b in saved["screened"]), tuple(saved["random"]))
+        return cls(tuple(saved["layers"]), [(a, b) for a, b in saved["pairs"]], tuple(saved["random"]))
 
     def describe(self) -> str:
         """The chain in words."""
@@ -106,6 +129,7 @@ def find_chains(
     forward_fn: ForwardFunction | None = None,
     activations: bool = True,
     error_signals: ErrorSignals | None = None,
+    batch_size: int | None = None,
 ) -> Chains:
     """The chain of the activations and that of the error signals, from a few samples of a probe.
 
@@ -116,9 +140,11 @@ def find_chains(
         forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
         activations: whether to look for the forward chain.
         error_signals: how error signals are made, to look for the backward chain; None does not look for it.
+        batch_size: the most samples that the network is sent at once; as many as the probe has when left out.
     """
     x, z = probe.halves(_FEW)
-    forward = find_chain(model, layers, x, z, forward_fn) if activations else None
+    at_most = min(batch_size or probe.size, _ROWS)
+    forward = find_chain(model, layers, x, z, forward_fn, at_most) if activations else None
     if error_signals is None:
         return Chains(forward, None)
     return Chains(
@@ -142,12 +168,13 @@ def find_chain(
     x: Any,  # noqa: ANN401 - whatever the model takes
     z: Any,  # noqa: ANN401
     forward_fn: ForwardFunction | None = None,
+    at_most: int = _ROWS,
 ) -> Chain:
-    """Find the Markov chains among layers by one small forward pass a layer.
+    """Find the Markov chains among layers by small forward passes: one a layer, or a few dozen for many layers.
 
     Exact for deterministic networks, up to coincidence: of the samples nothing is asked but that the layers
-    tell x from z, so a handful is enough. Parameters that are zero so far count as gates that may open. The
-    model is left as it was.
+    tell x from z, so a handful is enough. Parameters that are zero so far count as gates that may open, and batch
+    norms that have seen nothing normalise by these samples. The model is left as it was.
 
     Args:
         model: any network.
@@ -155,6 +182,7 @@ def find_chain(
         x: a few samples, as the model takes them.
         z: as many other samples.
         forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
+        at_most: samples in a pass. Many layers are looked at in one, each on its own copy of the few samples.
 
     Returns:
         The chain.
@@ -166,186 +194,32 @@ def find_chain(
     """
     call = forward_fn or (lambda network, inputs: network(inputs))
 
-    def run(inputs: Any, replace: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ANN401
-        seen: dict[str, Tensor] = {}
-
-        def visit(name: str, output: object) -> object:
-            tensor = replace.get(name, first_tensor(output))
-            if tensor is None:
-                return None
-            # Clones both ways: an in-place activation downstream must spoil neither the note nor the stand-in.
-            seen[name] = tensor.clone()
-            # Only the tensor that is measured: whatever else a layer puts out is a way around it.
-            return replace_tensors(output, lambda _: tensor.clone(), first_only=True) if name in replace else None
-
+    def run(inputs: Any, visit: Callable[[str, Any], Any]) -> None:  # noqa: ANN401
         with intercept(layers, visit):
-            call(model, inputs)
-        return seen
+            call(model, replace_tensors(inputs, torch.clone))  # the first layer may overwrite its input
 
-    with undisturbed(model), _opened(model):
-        on_x = run(x, {})
-        again = run(x, {})
-        on_z = run(z, {})
+    with undisturbed(model), opened(model):
+        with suppress(Exception):  # what is wrong with x and z on their own will be heard of next
+            settle(model, lambda: run(half_and_half(x, z), lambda name, output: None))
+        on_x = outputs_on(run, x)
+        again = outputs_on(run, x)
+        on_z = outputs_on(run, z)
         known = [name for name in on_x if name in on_z]
-        random = tuple(name for name in known if not _same(on_x[name], again.get(name)))
+        random = {name: None for name in known if not same(on_x[name], again.get(name))}
         # A layer that cannot tell x from z would seem to be screened by everything.
-        telling = [name for name in known if name not in random and not _same(on_x[name], on_z[name])]
-        screened = set()
-        for a in telling:
-            seen = run(z, {a: on_x[a]})
-            screened |= {(a, b) for b in telling if b != a and _same(on_x[b], seen.get(b))}
-    return Chain(tuple(known), frozenset(screened), random)
+        telling = {name: on_x[name] for name in known if name not in random and not same(on_x[name], on_z[name])}
+        del again, on_z  # of all layers at once
+        relation = _screening(model, run, x, z, telling, at_most)
+    return Chain(tuple(known), pairs_of(list(telling), covering(relation)), tuple(random))
 
 
-def find_backward_pairs(
-    model: nn.Module,
-    layers: Mapping[str, nn.Module],
-    x: Any,  # noqa: ANN401
-    forward_fn: ForwardFunction | None = None,
-    loss: Callable[[Any], Tensor] | None = None,
-) -> list[tuple[str, str]]:
-    r"""Pairs (b, a) whose error signals are a chain :math:`\delta_b \to \delta_a`: a reaches the output through b only.
-
-    The graph is cut at b; if no gradient arrives at a then, all of it had come through b. Pairs that two
-    shorter ones imply are left out.
-
-    Args:
-        model: any differentiable network.
-        layers: by name.
-        x: a few samples, as the model takes them.
-        forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
-        loss: of the outputs for x; errors come from the outputs that it looks at. From the first one if left out.
-
-    Returns:
-        Pairs, the deeper layer first, from the output down.
-
-    Example:
-        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
-        >>> find_backward_pairs(net, {"0": net[0], "2": net[2]}, torch.eye(3))
-        [('2', '0')]
-    """
-    call = forward_fn or (lambda network, inputs: network(inputs))
-    places = None if loss is None else _looked_at(model, x, call, loss)
-    reached = _reached(model, layers, x, None, call, places)
-    through = {b: reached - _reached(model, layers, x, b, call, places) - {b} for b in reached}
-    order = [name for name in _execution_order(model, layers, x, call) if name in reached]
-    chains = frozenset(
-        (b, a) for b, reached_through in through.items() for a in reached_through if order.index(a) < order.index(b)
-    )
-    return covering_pairs(order[::-1], chains)
-
-
-def _reached(
-    model: nn.Module,
-    layers: Mapping[str, nn.Module],
-    x: Any,  # noqa: ANN401
-    cut: str | None,
-    forward_fn: ForwardFunction,
-    places: Sequence[int] | None,
-) -> set[str]:
-    """Layers at which a gradient of the outputs arrives when the graph is cut at one of them."""
-    with undisturbed(model), _opened(model), torch.enable_grad():
-        with hold(layers, cut) as held:
-            outputs = forward_fn(model, x)
-        ends = [end for end in _ends(outputs, places) if end.requires_grad]
-        if not ends or not held:
-            return set()
-        # Random weights: a plain sum has no gradient through a softmax, a loss none where it is zero already.
-        generator = torch.Generator().manual_seed(0)
-        weights = [torch.rand(end.shape, generator=generator).to(end) for end in ends]
-        gradients = torch.autograd.grad(ends, list(held.values()), weights, allow_unused=True)
-    return {name for name, grad in zip(held, gradients, strict=True) if grad is not None and bool(grad.any())}
-
-
-def _looked_at(model: nn.Module, x: Any, forward_fn: ForwardFunction, loss: Callable[[Any], Tensor]) -> tuple[int, ...]:  # noqa: ANN401
-    """Places, among the tensors of the outputs, of those that the loss depends on; of all, where that cannot be told.
-
-    From few samples it may not be: a loss can want all of them, or find no pair among these. More outputs than the
-    loss looks at are more ways around, and so fewer pairs, none of them wrong.
-    """
-    leaves: list[Tensor] = []
-
-    def leaf(tensor: Tensor) -> Tensor:
-        leaves.append(tensor.detach().requires_grad_(tensor.is_floating_point() or tensor.is_complex()))
-        return leaves[-1].clone()  # a loss may work in place
-
-    with undisturbed(model):
-        outputs = forward_fn(model, x)
-        with torch.enable_grad():
-            stand_in = replace_tensors(outputs, leaf)
-            places = [i for i, tensor in enumerate(leaves) if tensor.requires_grad]
-            try:
-                gradients = torch.autograd.grad(loss(stand_in).sum(), [leaves[i] for i in places], allow_unused=True)
-            except Exception:  # the user's loss: if it fails on the whole probe too, measuring the errors will say so
-                return tuple(places)
-    return tuple(i for i, grad in zip(places, gradients, strict=True) if grad is not None) or tuple(places)
-
-
-def _ends(outputs: object, places: Sequence[int] | None) -> list[Tensor]:
-    """The output tensors at these places; the first one where none are given."""
-    if places is None:
-        first = first_tensor(outputs)
-        return [] if first is None else [first]
-    tensors = tensors_in(outputs)
-    return [tensors[i] for i in places]
-
-
-@contextmanager
-def _opened(model: nn.Module) -> Iterator[None]:
-    """Random numbers in place of parameters that are all but zero.
-
-    Blocks often begin as the identity, their last gain zero. Whoever looks at such a network before training
-    sees no branch, only what goes around it, and finds pairs that hold for no step after the first.
-    """
-    closed = [
-        parameter.data  # writes through .data are seen by no graph that is still alive
-        for parameter in model.parameters()
-        if parameter.numel() and not parameter.is_inference() and bool(parameter.detach().abs().max() < _CLOSED)
-    ]
-    before = [values.clone() for values in closed]
-    try:
-        with isolated_rng(0):
-            for values in closed:
-                values.normal_(std=math.prod(values.shape[1:]) ** -0.5)
-        yield
-    finally:
-        for values, kept in zip(closed, before, strict=True):
-            values.copy_(kept)
-
-
-def _execution_order(
-    model: nn.Module,
-    layers: Mapping[str, nn.Module],
-    x: Any,  # noqa: ANN401
-    forward_fn: ForwardFunction,
-) -> list[str]:
-    """Names in the order of their calls."""
-    called: list[str] = []
-    with undisturbed(model), intercept(layers, lambda name, output: called.append(name)):
-        forward_fn(model, x)
-    return called
-
-
-def covering_pairs(layers: Sequence[str], screened: frozenset[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Pairs of a transitive relation that are not implied by two others, in the order of ``layers``.
-
-    Example:
-        >>> covering_pairs("abc", frozenset({("a", "b"), ("b", "c"), ("a", "c")}))
-        [('a', 'b'), ('b', 'c')]
-    """
-    return [
-        (a, b)
-        for a in layers
-        for b in layers
-        if (a, b) in screened and not any((a, c) in screened and (c, b) in screened for c in layers)
-    ]
-
-
-def _same(a: Tensor, b: Tensor | None) -> bool:
-    """Whether two outputs agree."""
-    if b is None or a.shape != b.shape:
-        return False
-    if torch.equal(a, b) or not a.is_floating_point():
-        return torch.equal(a, b)
-    scale = a.nan_to_num(0, 0, 0).abs().max()  # masked scores are infinite
-    return torch.allclose(a, b, rtol=0, atol=_TOLERANCE * float(scale), equal_nan=True)
+def _screening(model: nn.Module, run: Run, x: Any, z: Any, on_x: Mapping[str, Tensor], at_most: int) -> Tensor:  # noqa: ANN401
+    """Whether a screens b, for all layers a (rows) and b (columns) of ``on_x``: as quickly as the network permits."""
+    wanted = max(_LEAST_COPIES, _COPIES_FOR_A_THOUSAND * len(on_x) ** 2 // 1000**2)
+    count = min(at_most // rows_of(z), wanted)
+    many = len(on_x) > _FEW_LAYERS and count > 2
+    for exact in (False, True) if many else ():
+        # Whatever goes wrong may be about the batch: its size is fixed, it cannot be repeated, there is no memory.
+        with suppress(Exception), undisturbed(model):
+            return many_at_once(run, x, z, on_x, count, exact)
+    return one_by_one(run, z, on_x)

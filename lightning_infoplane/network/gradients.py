@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from lightning_infoplane.arguments.checks import Function, Maybe, checked
 from lightning_infoplane.estimator.precision import upcast, widest_float
 from lightning_infoplane.network.hooks import hold
 from lightning_infoplane.network.probe import Probe
@@ -21,7 +23,11 @@ Forward = Callable[[Any], Any]
 Name = TypeVar("Name")
 
 
+_LOSS = Function("(outputs, targets) -> scalar tensor", 2, "torch.nn.functional.cross_entropy")
+
+
 @dataclass(frozen=True)
+@checked(loss_fn=Maybe(_LOSS))
 class ErrorSignals:
     """How error signals are made.
 
@@ -33,14 +39,6 @@ class ErrorSignals:
     """
 
     loss_fn: LossFunction | None = None
-
-    def __post_init__(self) -> None:
-        """Check the field."""
-        if self.loss_fn is not None and not callable(self.loss_fn):
-            raise TypeError(
-                f"ErrorSignals(loss_fn={self.loss_fn!r}): expected a function (outputs, targets) -> scalar tensor, "
-                "such as torch.nn.functional.cross_entropy."
-            )
 
 
 def error_signals(
@@ -81,7 +79,7 @@ def error_signals(
     """
     if probe.targets is None:
         raise ValueError("error signals need a loss, and the probe has no targets. Pass probe=(inputs, targets).")
-    if any(parameter.is_inference() for parameter in model.parameters()):
+    if any(parameter.is_inference() for parameter in model.parameters() if not is_lazy(parameter)):
         raise ValueError(
             "the model was made in inference mode: no gradient can be had. Make it under no_grad() instead."
         )

@@ -7,7 +7,10 @@ from fnmatch import fnmatchcase
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-__all__ = ["LayerSpec", "select_layers"]
+from lightning_infoplane.arguments.checks import Function, WrongKindError, shown
+from lightning_infoplane.arguments.errors import SetupError
+
+__all__ = ["LayerSpec", "check_layers", "select_layers"]
 
 LayerSpec = str | type[nn.Module] | Callable[[str, nn.Module], bool]
 
@@ -17,6 +20,8 @@ _KEYWORDS: dict[str, Callable[[nn.Module], bool]] = {
     "linear": lambda module: isinstance(module, nn.Linear),
     "all": lambda module: not any(True for _ in module.children()),
 }
+
+_PREDICATE = Function("(name, module) -> bool", 2, "layers=lambda name, module: 'encoder' in name")
 
 
 def select_layers(model: nn.Module, layers: LayerSpec | Sequence[LayerSpec] = "conv") -> dict[str, nn.Module]:
@@ -31,7 +36,7 @@ def select_layers(model: nn.Module, layers: LayerSpec | Sequence[LayerSpec] = "c
             sequence of these.
 
     Raises:
-        ValueError: if one of them matches nothing; lists the closest names.
+        SetupError: a ValueError, if one of them matches nothing; lists the closest names.
         TypeError: for anything else.
 
     Example:
@@ -40,16 +45,52 @@ def select_layers(model: nn.Module, layers: LayerSpec | Sequence[LayerSpec] = "c
         (['0'], ['0', '2'])
     """
     modules = {_plain(name): module for name, module in model.named_modules() if name}
-    specs: Iterable[LayerSpec] = [layers] if isinstance(layers, str) or not isinstance(layers, Sequence) else layers
     chosen: set[str] = set()
-    for spec in specs:
+    for spec in check_layers(layers):
         matches = {name for name, module in modules.items() if _matches(spec, name, module)}
         if not matches:
-            raise ValueError(_no_match(spec, modules))
+            raise SetupError(_no_match(spec, modules))
         chosen |= matches
-    if not chosen:
-        raise ValueError("layers is empty: name at least one layer, or leave it out for every convolution.")
     return {name: module for name, module in modules.items() if name in chosen}
+
+
+def check_layers(layers: LayerSpec | Sequence[LayerSpec]) -> Sequence[LayerSpec]:
+    """The elements of ``layers``, as far as they can be told from others without a model.
+
+    Raises:
+        SetupError: a ValueError, if there are none.
+        TypeError: for what is no choice of layers.
+
+    Example:
+        >>> check_layers("conv")
+        ['conv']
+    """
+    alone = isinstance(layers, str | bytes) or not isinstance(layers, Sequence)
+    specs: Sequence[LayerSpec] = [layers] if alone else layers  # type: ignore[list-item,assignment]
+    if not specs:
+        raise SetupError("layers is empty: name at least one layer, or leave it out for every convolution.")
+    for spec in specs:
+        is_type = isinstance(spec, type) and issubclass(spec, nn.Module)
+        is_function = callable(spec) and not isinstance(spec, nn.Module | type)
+        if is_function:
+            _PREDICATE("layers", spec)
+        elif not isinstance(spec, str) and not is_type:
+            raise WrongKindError(
+                f"layers: expected a keyword ({', '.join(_KEYWORDS)}), a name, a glob, a module type or a callable "
+                f"(name, module) -> bool, got {shown(spec)}. {_instead(spec)}"
+            )
+    return specs
+
+
+def _instead(spec: object) -> str:
+    """What to type in place of what is no choice of layers."""
+    if isinstance(spec, nn.Module):
+        return f"Write layers={type(spec).__name__} for all of its type, or layers='...' for the one of that name."
+    if isinstance(spec, int) and not isinstance(spec, bool):
+        return f"Write layers='{spec}' for the layer of that name."
+    if isinstance(spec, Iterable) and not isinstance(spec, bytes):
+        return "Write a list, layers=['conv1', 'conv2']."
+    return "Leave it out for every convolution, or write layers='all'."
 
 
 def _plain(name: str) -> str:
@@ -63,12 +104,7 @@ def _matches(spec: LayerSpec, name: str, module: nn.Module) -> bool:
         return _KEYWORDS[spec](module) if spec in _KEYWORDS else fnmatchcase(name, spec)
     if isinstance(spec, type):
         return isinstance(module, spec)
-    if callable(spec) and not isinstance(spec, nn.Module):
-        return bool(spec(name, module))
-    raise TypeError(
-        f"layers: expected a keyword ({', '.join(_KEYWORDS)}), a name, a glob, a module type or a callable "
-        f"(name, module) -> bool, got {spec!r}."
-    )
+    return bool(spec(name, module))
 
 
 def _no_match(spec: LayerSpec, modules: Mapping[str, nn.Module]) -> str:

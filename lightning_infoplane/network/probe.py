@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.checks import Maybe, Tensors, Whole, WrongKindError, checked, shown
 from lightning_infoplane.network.structures import first_tensor, replace_tensors
 
 __all__ = ["Draw", "Probe"]
@@ -15,7 +16,12 @@ __all__ = ["Draw", "Probe"]
 Source = Literal["val", "train"]
 
 
+_INPUTS = Tensors("(n, ...)")
+_TARGETS = Tensors("(n,) of integer classes or (n, ...) of continuous values, or None")
+
+
 @dataclass(frozen=True)
+@checked(size=Whole())
 class Draw:
     """How a probe is drawn from the Trainer's data, stratified by class.
 
@@ -35,11 +41,10 @@ class Draw:
     source: Source | Sequence[Source] = "val"
 
     def __post_init__(self) -> None:
-        """Check the fields."""
+        """Check what the types do not say."""
         if self.size < 2:
             raise ValueError(f"probe={self.size}: a probe needs at least 2 samples. Some hundred give useful numbers.")
-        if not self.sources or set(self.sources) - {"val", "train"}:
-            raise ValueError(f"source={self.source!r}: expected 'val', 'train' or both, ('train', 'val').")
+        _check_source(self.source)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -47,7 +52,21 @@ class Draw:
         return (self.source,) if isinstance(self.source, str) else tuple(self.source)
 
 
+def _check_source(source: object) -> None:
+    """Raise a sentence for what is neither one source nor two different ones."""
+    expected = f"source={shown(source)}: expected 'val', 'train' or both, ('train', 'val')."
+    named = [source] if isinstance(source, str) else source
+    if not isinstance(named, list | tuple) or not all(isinstance(one, str) for one in named):
+        raise WrongKindError(f"{expected} Write source='val'.")
+    if not named or set(named) - {"val", "train"}:
+        close = next((one for one in ("val", "train") if named and one in named[0].lower()), "val")
+        raise ValueError(f"{expected} Write source={close!r}.")
+    if len(set(named)) < len(named):
+        raise ValueError(f"{expected} Name each of them once.")
+
+
 @dataclass(frozen=True)
+@checked(targets=Maybe(_TARGETS))
 class Probe:
     """Samples to measure on.
 
@@ -67,16 +86,25 @@ class Probe:
     targets: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields."""
+        """Check that there are samples."""
         x = first_tensor(self.inputs)
-        if x is None or x.ndim == 0:
-            what = type(self.inputs).__name__ if x is None else "a single number"
-            raise ValueError(f"a probe's inputs must be or hold a tensor (n, ...), got {what}.")
+        if x is None:
+            what = "" if self.inputs is None else f"{type(self.inputs).__name__}, "
+            raise WrongKindError(
+                f"a probe's inputs must be or hold a tensor (n, ...), got {what}{shown(self.inputs)}. "
+                f"{_instead(self.inputs)}"
+            )
+        if x.ndim == 0:
+            raise ValueError(
+                "a probe's inputs must be or hold a tensor (n, ...), got a single number. "
+                "Write Probe(torch.stack(samples), targets)."
+            )
+        _INPUTS("inputs", x, "Probe")
         if self.size < 2:
             raise ValueError(f"a probe needs at least 2 samples, got {self.size}. Some hundred give useful numbers.")
         if self.targets is not None and self.targets.shape[:1] != (self.size,):
             what = f"{len(self.targets)} targets" if self.targets.ndim else "a single number as targets"
-            raise ValueError(f"the probe has {self.size} inputs but {what}.")
+            raise ValueError(f"the probe has {self.size} inputs but {what}. Pass one for each input, or None.")
 
     @property
     def x(self) -> Tensor:
@@ -116,3 +144,16 @@ class Probe:
 
         replace_tensors((self.inputs, self.targets), add)
         return digest.hexdigest()[:16]
+
+
+def _instead(inputs: object) -> str:
+    """What to type in place of inputs without a tensor."""
+    if hasattr(inputs, "collate_fn"):
+        return "Write Probe(*next(iter(loader))), its first batch."
+    if hasattr(inputs, "to_numpy"):
+        return "Write Probe(torch.as_tensor(inputs.to_numpy()), targets)."
+    if hasattr(inputs, "__array__"):
+        return "Write Probe(torch.as_tensor(inputs), targets)."
+    if isinstance(inputs, list | tuple):
+        return "Write Probe(torch.tensor(inputs), targets)."
+    return "Write Probe(inputs, targets) with the tensors that the network is called with."

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
+from lightning_infoplane.arguments.errors import SetupError
+
 __all__ = ["draw_batch", "draw_indices", "split_batch"]
 
 _INPUT_KEYS = ("inputs", "input", "x", "images", "image", "img", "pixel_values", "input_ids", "data", "features")
@@ -33,7 +35,7 @@ def draw_batch(dataset: Dataset[Any], size: int, collate: Callable[[list[Any]], 
         seed: of the draw. Random augmentations in the data set are the caller's to seed.
 
     Raises:
-        ValueError: if the data set is too small.
+        SetupError: a ValueError, if the data set is too small.
 
     Example:
         >>> data = torch.utils.data.TensorDataset(torch.arange(4.0), torch.tensor([0, 0, 1, 1]))
@@ -55,7 +57,7 @@ def draw_indices(dataset: Dataset[Any], size: int, seed: int = 0) -> list[int]:
     to offer, they are read from four times as many items as needed, drawn at random.
 
     Raises:
-        ValueError: if the data set is too small or cannot be indexed.
+        SetupError: a ValueError, if the data set is too small or cannot be indexed.
 
     Example:
         >>> data = torch.utils.data.TensorDataset(torch.zeros(10, 1), torch.tensor([0] * 5 + [1] * 5))
@@ -63,7 +65,7 @@ def draw_indices(dataset: Dataset[Any], size: int, seed: int = 0) -> list[int]:
         2
     """
     if not isinstance(dataset, Sized):
-        raise ValueError(
+        raise SetupError(
             f"cannot draw a probe from {type(dataset).__name__}, which has no length and no index. "
             "Pass samples of your own: probe=(inputs, targets)."
         )
@@ -103,9 +105,13 @@ def split_batch(batch: object) -> tuple[Any, Tensor | None]:
 
 def _require_enough(size: int, total: int) -> None:
     if size < 2:
-        raise ValueError(f"probe={size}: a probe needs at least 2 samples. Some hundred give useful numbers.")
+        raise SetupError(f"probe={size}: a probe needs at least 2 samples. Some hundred give useful numbers.")
+    if total < 2:
+        raise SetupError(
+            f"the data set has {total} samples, and a probe needs at least 2: pass probe=(inputs, targets)."
+        )
     if size > total:
-        raise ValueError(f"probe={size}, but the data set has {total} samples. Pass probe={total} or fewer.")
+        raise SetupError(f"probe={size}, but the data set has {total} samples. Pass probe={total} or fewer.")
 
 
 def _as_targets(value: object) -> Tensor | None:

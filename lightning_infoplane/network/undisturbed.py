@@ -2,11 +2,15 @@
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from lightning_infoplane.network.hooks import GLOBAL_HOOKS, silence
+from lightning_infoplane.network.state import State
+from lightning_infoplane.network.tensors import is_sharded
 
 __all__ = ["isolated_rng", "undisturbed"]
 
@@ -15,55 +19,48 @@ __all__ = ["isolated_rng", "undisturbed"]
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluate a model in the midst of its training: eval mode, no gradients, no compiled code, no trace.
 
-    Each submodule gets back its own train flag, so a batch norm the user froze stays frozen; buffers that a
-    forward pass changed, or replaced, are put back. Compiled modules run eagerly, because hooks added after
-    compilation do not fire. Random numbers drawn inside are not missing outside.
+    Each submodule gets back its own train flag, so a batch norm the user froze stays frozen, and everything else that
+    it holds: see :class:`~lightning_infoplane.network.state.State`. Hooks that are no part of the network are not
+    called. Compiled modules run eagerly, because hooks added after compilation do not fire; nor do they within the
+    fast path of attention, whose nested tensors cannot be read. Random numbers drawn inside are not missing outside.
     """
-    modules = list(model.modules())
-    flags = [module.training for module in modules]
-    registered = [dict(module._buffers) for module in modules]
-    buffers = [buffer for held in registered for buffer in held.values() if buffer is not None]
-    saved = [buffer.clone() for buffer in buffers]
+    state = State(model, *GLOBAL_HOOKS)
+    sharded = {module: _sharded(module) for module in state.modules if hasattr(module, "reshard")}
     try:
-        for module in modules:
-            module.training = False  # not module.eval(): users override it
+        silence(state.modules, state.holds)
+        state.tensors.hide_gradients()
+        for module in model.modules():
+            if hasattr(module, "training"):  # frozen TorchScript has none
+                module.training = False  # not module.eval(): users override it
         # inference_mode(False): inside trainer.validate() tensors made now could never be saved for backward.
         with (
             isolated_rng(),
             torch.inference_mode(False),
             torch.no_grad(),
             torch.compiler.set_stance("force_eager"),
+            _no_fast_path(),
         ):
             yield
     finally:
-        for module, flag in zip(modules, flags, strict=True):
-            module.training = flag
-        for module, held in zip(modules, registered, strict=True):
-            module._buffers.clear()
-            module._buffers.update(held)
-        _restore(buffers, saved)
+        for module, before in sharded.items():
+            if _sharded(module) < before:  # FSDP gathers the root's parameters for a backward pass, here in vain
+                module.reshard()  # type: ignore[operator]
+        state.put_back()
 
 
-def _restore(buffers: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-    """Put back the values of buffers that changed.
+def _sharded(module: nn.Module) -> int:
+    return sum(map(is_sharded, module.parameters()))
 
-    By value: writes through .data leave no other trace, and writing what is already there would break the backward
-    pass of a graph that is still alive. All are compared in one look, for which the host waits once.
-    """
-    alike = []
-    for buffer, before in zip(buffers, saved, strict=True):
-        if (buffer.shape, buffer.dtype, buffer.device) == (before.shape, before.dtype, before.device):
-            alike.append((buffer, before))
-        else:  # another tensor in all but name
-            buffer.data = before
-    if not alike:
-        return
-    place = alike[0][0].device
-    changed = torch.stack([buffer.ne(before).any().to(place) for buffer, before in alike])
-    with torch.no_grad():
-        for (buffer, before), differs in zip(alike, changed.tolist(), strict=True):
-            if differs:
-                buffer.copy_(before)
+
+@contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Attention as it is written, layer by layer."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextmanager

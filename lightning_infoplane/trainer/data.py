@@ -1,14 +1,21 @@
 """From a Trainer's data to the probe: found without touching a loader that trains, moved as a batch is moved."""
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as lp
+import torch
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
+from lightning_infoplane.arguments.errors import SetupError
+from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.network.probe import Draw, Probe
 from lightning_infoplane.network.sampling import draw_batch, split_batch
 from lightning_infoplane.network.undisturbed import isolated_rng
+from lightning_infoplane.trainer.worker import in_a_fork
 
 __all__ = ["make_probes"]
 
@@ -19,6 +26,7 @@ def make_probes(
     wanted: Probe | Draw,
     seed: int,
     notice: Callable[[str, str], None],
+    ranks: Ranks = Ranks(),
 ) -> dict[str, Probe]:
     """The user's probe, or one drawn from each source, on the module's device.
 
@@ -30,60 +38,106 @@ def make_probes(
         pl_module: whose transfer hooks apply.
         wanted: a probe, or how to draw one.
         seed: of the draw.
-        notice: told (about, message) when validation data are missing.
+        notice: told (about, message) when validation data are missing, or the samples cannot be drawn elsewhere.
+        ranks: the processes that train together: what fails on one of them fails on all.
 
     Returns:
         Probes by source; by the empty name where there is one only.
 
     Raises:
-        ValueError: on every rank, if the data cannot give such a probe.
+        SetupError: on every rank, if the data cannot give such a probe.
     """
+    device = pl_module.device
     if isinstance(wanted, Probe):
         # A script that every rank runs may have drawn other samples on each.
-        batch = trainer.strategy.broadcast((wanted.inputs, wanted.targets))
-        with isolated_rng(seed):
-            return {"": Probe(*_to_model(trainer, pl_module, batch, "val"))}
+        pair = _of_rank_0(trainer, lambda: (wanted.inputs, wanted.targets), ranks, device)
+        return {"": ranks.together(lambda: Probe(*_to_model(trainer, pl_module, pair(), "val", seed)), device)}
+    loaders = ranks.together(lambda: _loaders(trainer, wanted, notice), device)
     probes: dict[str, Probe] = {}
+    for source, loader in loaders.items():
+        batch = _of_rank_0(trainer, partial(_drawn, loader, wanted.size, seed, notice), ranks, device)
+        made = partial(_as_probe, trainer, pl_module, batch, source, seed)
+        probes["" if len(loaders) == 1 else source] = ranks.together(made, device)
+    return probes
+
+
+def _as_probe(
+    trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Callable[[], Any], source: str, seed: int
+) -> Probe:
+    """Samples moved as the Trainer would move a batch."""
+    return Probe(*split_batch(_to_model(trainer, pl_module, batch(), source, seed)))
+
+
+def _of_rank_0(trainer: lp.Trainer, make: Callable[[], Any], ranks: Ranks, device: torch.device) -> Callable[[], Any]:
+    """A function that gives what rank 0 made. Sent as bytes: pickling may fail, and must not do so halfway."""
+    if ranks.world_size == 1:
+        made = make()
+        return lambda: made
+
+    def packed() -> bytes:
+        buffer = io.BytesIO()
+        if ranks.rank == 0:
+            torch.save(make(), buffer)
+        return buffer.getvalue()
+
+    sent = trainer.strategy.broadcast(ranks.together(packed, device))
+    return lambda: torch.load(io.BytesIO(sent), map_location="cpu", weights_only=False)  # rank 0's own
+
+
+def _loaders(trainer: lp.Trainer, wanted: Draw, notice: Callable[[str, str], None]) -> dict[str, Any]:
+    """The loader of each source."""
     alone = len(wanted.sources) == 1
+    loaders: dict[str, Any] = {}
     for source in wanted.sources:
         loader = _find_loader(trainer, source)
         if loader is None and alone:
             notice(source, "there is no validation data: the probe is drawn from the training data.")
             loader = _find_loader(trainer, "train")
         if loader is None:
-            raise ValueError(
+            raise SetupError(
                 f"probe={wanted}: there is no {source!r} data. Pass probe=Draw({wanted.size}, source='train')."
             )
-        probes["" if alone else source] = _draw(trainer, pl_module, loader, source, wanted.size, seed)
-    return probes
+        loaders[source] = loader
+    return loaders
 
 
-def _draw(
-    trainer: lp.Trainer,
-    pl_module: lp.LightningModule,
-    loader: Any,  # noqa: ANN401
-    source: str,
-    size: int,
-    seed: int,
-) -> Probe:
-    """Rank 0's samples, moved as the Trainer would move a batch."""
-    drawn: tuple[Any, str] = (None, "")
-    with isolated_rng(seed):
-        if trainer.is_global_zero:
-            try:
-                drawn = (_batch(loader, size, seed), "")
-            except Exception as error:  # told to all ranks: the others wait in the broadcast
-                drawn = (None, str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}")
-        batch, problem = trainer.strategy.broadcast(drawn)
-        if problem:
-            raise ValueError(problem)
-        return Probe(*split_batch(_to_model(trainer, pl_module, batch, source)))
+def _drawn(loader: Any, size: int, seed: int, notice: Callable[[str, str], None]) -> Any:  # noqa: ANN401
+    """A batch drawn in another process, for data sets may have generators, counters and iterators of their own."""
+
+    def draw() -> Any:  # noqa: ANN401
+        with isolated_rng(seed):
+            return _batch(loader, size, seed)
+
+    if _holds_no_state(getattr(loader, "dataset", None)):
+        return draw()
+    try:
+        return in_a_fork(draw)
+    except SetupError:
+        raise
+    except Exception as error:  # a GPU in the data set, say: what has no cure fails here once more
+        batch = draw()
+        notice(
+            "drawn here",
+            f"the probe could not be drawn in another process ({type(error).__name__}: {error}). It was drawn in this "
+            "one: a data set that counts its reads, or has a generator of its own, has been moved on.",
+        )
+        return batch
 
 
-def _to_model(trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any, source: str) -> Any:  # noqa: ANN401
+def _holds_no_state(dataset: object) -> bool:
+    """Whether nothing can be moved on by reading: tensors, and parts and sums of them."""
+    if type(dataset) is Subset:
+        return _holds_no_state(dataset.dataset)
+    if type(dataset) is ConcatDataset:
+        return all(map(_holds_no_state, dataset.datasets))
+    return type(dataset) is TensorDataset
+
+
+def _to_model(trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Any, source: str, seed: int) -> Any:  # noqa: ANN401
     """What the Trainer does to a batch before the module sees it: precision, the transfer hooks, the device."""
     batch = trainer.precision_plugin.convert_input(batch)
-    with _validating(trainer, source == "val"):  # hooks often augment when trainer.training
+    # Hooks often augment, when trainer.training.
+    with isolated_rng(seed), _validating(trainer, source == "val"):
         # There is no public way to the hook that counts, the datamodule's or the module's, and batch_to_device
         # leaves it out.
         batch = pl_module._on_before_batch_transfer(batch)
@@ -122,7 +176,7 @@ def _batch(loader: Any, size: int, seed: int) -> Any:  # noqa: ANN401
     dataset = getattr(loader, "dataset", None)
     ready_made = getattr(loader, "batch_size", 0) is None and getattr(loader, "batch_sampler", 0) is None
     if dataset is None or ready_made:
-        raise ValueError(
+        raise SetupError(
             f"cannot draw a probe from a {type(loader).__name__} that has no data set of single samples. "
             "Pass samples of your own: probe=(inputs, targets)."
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_infoplane.measurement.keys import key_of, logged_rows
+from lightning_infoplane.measurement.keys import file_name, key_of, log_key, logged_rows
 from lightning_infoplane.measurement.rows import Row
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def run_folder(loggers: Sequence[Any], default: str | os.PathLike[str]) -> Path:
     if isinstance(log_dir := getattr(first, "log_dir", None), str | os.PathLike):
         return Path(log_dir)
     version = first.version if isinstance(first.version, str) else f"version_{first.version}"
-    return Path(first.save_dir or default) / str(first.name) / version
+    below = Path(first.save_dir or default)
+    folder = below / str(first.name) / version
+    return folder if _is_inside(folder, below) else below / file_name(log_key(str(first.name), version))
 
 
 def log_figure(loggers: Iterable[Any], tag: str, figure: Figure, step: int, folder: Path) -> None:
@@ -93,7 +95,7 @@ def log_figure(loggers: Iterable[Any], tag: str, figure: Figure, step: int, fold
     shown = [_show(logger, tag, figure, step) for logger in loggers]
     if not shown or not all(shown):
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{tag.replace('/', '-')}.png", dpi=120)
+        figure.savefig(folder / f"{file_name(log_key(tag.replace('/', '-')))}.png", dpi=120)
 
 
 def log_text(loggers: Iterable[Any], tag: str, text: str, step: int) -> None:
@@ -108,6 +110,11 @@ def log_text(loggers: Iterable[Any], tag: str, text: str, step: int) -> None:
             experiment.log_text(logger.run_id, text, f"{tag}_{step:06d}.md")
         elif hasattr(experiment, "log_text"):  # Comet
             experiment.log_text(text, step=step)
+
+
+def _is_inside(folder: Path, below: Path) -> bool:
+    """Whether a folder is really below another one, whatever dots and slashes its names hold."""
+    return Path(os.path.abspath(folder)).is_relative_to(os.path.abspath(below)) and "\0" not in str(folder)
 
 
 def _show(logger: Any, tag: str, figure: Figure, step: int) -> bool:  # noqa: ANN401 - any logger

@@ -1,14 +1,17 @@
 """What a run leaves beside its numbers: what is wanted, as one choice, and who puts it down."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as lp
 from tqdm.auto import tqdm
 
+from lightning_infoplane.arguments.checks import FLAG, Instance, checked
 from lightning_infoplane.measurement.history import History
+from lightning_infoplane.measurement.keys import file_name, log_key
 from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.measurement.settings import Choice
 from lightning_infoplane.trainer.loggers import ModuleLog, log_figure, log_scalars, log_text, run_folder
@@ -29,6 +32,14 @@ MakePictures = Callable[[], Iterable[tuple[str, "Figure"]]]
 
 
 @dataclass(frozen=True, repr=False)
+@checked(
+    False,
+    figures=Instance("True, False or 'auto'", constants=(True, False, "auto")),
+    log=Instance("'main' or 'all'", constants=("main", "all")),
+    tensorboard_layout=FLAG,
+    tensorboard_subruns=FLAG,
+    prog_bar=Instance("True, False or None", constants=(True, False, None)),
+)
 class Outputs(Choice):
     """What is logged, drawn and shown.
 
@@ -57,13 +68,6 @@ class Outputs(Choice):
     tensorboard_subruns: bool = False
     prog_bar: bool | None = None
 
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        if self.figures not in (True, False, "auto"):
-            raise ValueError(f"figures={self.figures!r}: expected True, False or 'auto'.")
-        if self.log not in ("main", "all"):
-            raise ValueError(f"log={self.log!r}: expected 'main' or 'all'.")
-
 
 class Writer:
     """Puts down rows, texts and pictures of a run; files and pictures on rank 0.
@@ -76,7 +80,8 @@ class Writer:
 
     def __init__(self, outputs: Outputs, stem: str, prefix: str) -> None:
         self._outputs = outputs
-        self._stem = stem
+        first, *name = stem.split("-", 1)
+        self._stem = "-".join([first, *(file_name(log_key(one)) for one in name)])  # never out of the run's folder
         self._prefix = prefix
         self._tensorboard = TensorBoardExtras(outputs.tensorboard_layout, outputs.tensorboard_subruns)
         self.begin()
@@ -109,7 +114,7 @@ class Writer:
         """After a measurement: the table, the texts by the last part of their tag, and pictures where they are due."""
         if not _may_write(trainer):
             return
-        history.save(run_folder(trainer.loggers, trainer.default_root_dir) / f"{self._stem}.csv")
+        history.update(run_folder(trainer.loggers, trainer.default_root_dir) / f"{self._stem}.csv")
         self._tensorboard(trainer.loggers, self._prefix, rows, self._outputs.log, step)
         for kind, text in texts.items():
             log_text(trainer.loggers, f"{self._stem}/{kind}", text, step)
@@ -124,7 +129,26 @@ class Writer:
             self._draw(trainer, self._undrawn, draw)
         self._tensorboard.close()
 
-    def progress_bar(self, trainer: lp.Trainer, work: int) -> "tqdm[Any]":
+    @contextmanager
+    def progress_bar(self, trainer: lp.Trainer, work: int) -> Iterator[Callable[[int], object]]:
+        """What to call with progress. A bar that cannot be shown, in a terminal that is gone, costs no measurement."""
+        bar: tqdm[Any] | None = None
+
+        def advance(layers: int) -> None:
+            with suppress(Exception):
+                if bar is not None:
+                    bar.update(layers)
+
+        with suppress(Exception):
+            bar = self._bar(trainer, work)
+        try:
+            yield advance
+        finally:
+            with suppress(Exception):
+                if bar is not None:
+                    bar.close()
+
+    def _bar(self, trainer: lp.Trainer, work: int) -> "tqdm[Any]":
         """Shown when asked for; unasked where the Trainer shows one too and a measurement takes long."""
         wanted = self._outputs.prog_bar
         delay = 0.0

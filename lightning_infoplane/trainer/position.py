@@ -7,7 +7,7 @@ import lightning.pytorch as lp
 
 from lightning_infoplane.measurement.ranks import Ranks, all_ranks
 
-__all__ = ["epoch_end_step", "finished_epochs", "last_epoch", "last_step", "ranks_of", "stepped"]
+__all__ = ["epoch_end_step", "finished_epochs", "last_epoch", "last_step", "ranks_of", "stepped", "unfinished_end"]
 
 
 def ranks_of(trainer: lp.Trainer) -> Ranks:
@@ -47,6 +47,16 @@ def stepped(trainer: lp.Trainer) -> int | None:
     if trainer.fit_loop._should_accumulate():
         return None
     return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def unfinished_end(trainer: lp.Trainer) -> tuple[int, int] | None:
+    """In ``on_train_start``, epoch and step at which a resumed run goes on; None in the midst of an epoch.
+
+    A checkpoint from an epoch's last batch is written before that batch is counted, and before the epoch ends, which
+    Lightning does not make up for.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    return (trainer.current_epoch, loop._batches_that_stepped) if loop.batch_progress.is_last_batch else None
 
 
 def epoch_end_step(trainer: lp.Trainer) -> int:

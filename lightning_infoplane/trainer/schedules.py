@@ -1,11 +1,23 @@
 """When to measure. Epochs and steps are counted as finished ones: 1 is the end of the first."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import ClassVar
 
-__all__ = ["AtEpochs", "EveryNEpochs", "EveryNSteps", "LogSpacedEpochs", "LogSpacedSteps", "Schedule", "as_schedule"]
+from lightning_infoplane.arguments.checks import Instance, Whole, WrongKindError, checked, shown
+
+__all__ = [
+    "AtEpochs",
+    "EveryNEpochs",
+    "EveryNSteps",
+    "LogSpacedEpochs",
+    "LogSpacedSteps",
+    "Schedule",
+    "as_schedule",
+    "is_ours",
+]
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,7 @@ class Schedule(ABC):
 
 
 @dataclass(frozen=True)
+@checked(n=Whole(1))
 class EveryNEpochs(Schedule):
     """Every n-th epoch; ``schedule=n`` is short for it.
 
@@ -33,10 +46,6 @@ class EveryNEpochs(Schedule):
     """
 
     n: int = 1
-
-    def __post_init__(self) -> None:
-        """Check the field."""
-        _check_count(self, "n", self.n, at_least=1)
 
     def __call__(self, finished: int, last: int | None) -> bool:
         """Whether to measure."""
@@ -58,6 +67,9 @@ class EveryNSteps(EveryNEpochs):
     counts_steps: ClassVar[bool] = True
 
 
+_EPOCH = Whole(1)
+
+
 @dataclass(frozen=True)
 class AtEpochs(Schedule):
     """The epochs listed.
@@ -74,12 +86,16 @@ class AtEpochs(Schedule):
 
     def __post_init__(self) -> None:
         """Check the field."""
-        listed = isinstance(self.epochs, Sequence) and len(self.epochs) > 0
-        if not listed or any(not isinstance(epoch, int) or epoch < 1 for epoch in self.epochs):
-            raise ValueError(
-                f"AtEpochs({self.epochs!r}): expected epochs from 1 on. The state before training is "
-                "measured by measure_at_start=True."
+        listed = isinstance(self.epochs, Sequence) and not isinstance(self.epochs, str | bytes)
+        if not listed or not self.epochs or not all(map(_EPOCH.accepts, self.epochs)):
+            meant = _epochs_in(self.epochs)
+            raise (ValueError if listed else WrongKindError)(
+                f"AtEpochs({shown(self.epochs)}): expected epochs from 1 on. "
+                + f"Write AtEpochs({meant or '[1, 2, 5]'}). "
+                + "The state before training is measured by measure_at_start=True."
             )
+        if any(type(epoch) is not int for epoch in self.epochs):  # numpy's, which no JSON can hold
+            object.__setattr__(self, "epochs", [int(epoch) for epoch in self.epochs])
 
     def __call__(self, finished: int, last: int | None) -> bool:
         """Whether to measure."""
@@ -87,6 +103,7 @@ class AtEpochs(Schedule):
 
 
 @dataclass(frozen=True)
+@checked(count=Whole(2))
 class LogSpacedEpochs(Schedule):
     """About ``count`` epochs, close together at first and ever wider apart, the last one included.
 
@@ -101,10 +118,6 @@ class LogSpacedEpochs(Schedule):
     """
 
     count: int = 20
-
-    def __post_init__(self) -> None:
-        """Check the field."""
-        _check_count(self, "count", self.count, at_least=2)
 
     def __call__(self, finished: int, last: int | None) -> bool:
         """Whether to measure."""
@@ -140,17 +153,45 @@ def as_schedule(schedule: int | Schedule) -> Schedule:
         >>> as_schedule(5)
         EveryNEpochs(n=5)
     """
-    if isinstance(schedule, Schedule):
-        return schedule
-    if isinstance(schedule, bool) or not isinstance(schedule, int):
-        raise TypeError(
-            f"schedule={schedule!r}: expected a number of epochs or a Schedule, such as schedule=5, "
-            "schedule=AtEpochs([1, 2, 5]) or schedule=EveryNSteps(100)."
-        )
-    return EveryNEpochs(schedule)
+    if isinstance(schedule, Integral) and not isinstance(schedule, bool):
+        return EveryNEpochs(int(schedule))
+    chosen: Schedule = _SCHEDULE("schedule", schedule)
+    return chosen
 
 
-def _check_count(schedule: Schedule, field: str, value: object, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        name = type(schedule).__name__
-        raise ValueError(f"{name}({field}={value!r}): expected a whole number of at least {at_least}.")
+def is_ours(schedule: Schedule) -> bool:
+    """Whether it is a function of epoch or step alone, as those of this module are: the same on every process."""
+    return type(schedule).__module__ == __name__
+
+
+def _epochs_in(values: object) -> str:
+    """The epochs in a collection, a text or a number, as a list; empty where there are none."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
+    several = isinstance(values, Iterable) and not isinstance(values, str | bytes | dict)
+    try:
+        epochs = sorted({int(one) for one in values} if several else {int(values)})  # type: ignore[attr-defined, call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return ""
+    epochs = [epoch for epoch in epochs if _EPOCH.accepts(epoch)]
+    return shown(epochs) if epochs and len(epochs) <= 4 else ""
+
+
+def _meant_by(schedule: object) -> str:
+    """What to type in place of a schedule that is none."""
+    if isinstance(schedule, str | float) or getattr(schedule, "ndim", 1) == 0:
+        try:
+            number = round(float(schedule))  # type: ignore[arg-type]
+        except (ValueError, OverflowError):
+            return ""
+        return str(number) if _EPOCH.accepts(number) else ""
+    several = isinstance(schedule, Iterable) and not isinstance(schedule, dict)
+    return f"AtEpochs({_epochs_in(schedule) or '[1, 2, 5]'})" if several else ""
+
+
+_SCHEDULE = Instance(
+    "a number of epochs or a Schedule, such as {field}=5, {field}=AtEpochs([1, 2, 5]) or {field}=EveryNSteps(100)",
+    kinds=(Schedule,),
+    known=("AtEpochs([1, 2, 5])", "EveryNSteps(100)", "LogSpacedEpochs()", "LogSpacedSteps()"),
+    remedies=_meant_by,
+)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lightning_infoplane.measurement.keys import log_key, logged_rows
+from lightning_infoplane.measurement.keys import file_name, key_prefix, log_key, logged_rows
 from lightning_infoplane.measurement.quantities import by_key
 from lightning_infoplane.measurement.rows import Pair, Row
 
@@ -35,7 +35,7 @@ class TensorBoardExtras:
         for logger in loggers:
             experiment: Any = getattr(logger, "experiment", None)
             if self._layout and not self._laid_out and hasattr(experiment, "add_custom_scalars"):
-                experiment.add_custom_scalars({f"{prefix}information plane": _charts(prefix, rows)})
+                experiment.add_custom_scalars({f"{key_prefix(prefix)}information plane": _charts(prefix, rows)})
             if self._subruns and hasattr(experiment, "add_scalar") and hasattr(experiment, "log_dir"):
                 self._write(Path(experiment.log_dir), prefix, rows, step)
         self._laid_out = True
@@ -46,10 +46,10 @@ class TensorBoardExtras:
         for row in rows:
             if not row.place or isinstance(row.place, Pair):
                 continue  # the probe and a pair of layers are no layer, and so no run
-            below = folder / log_key(row.place).replace("/", "_")
+            below = folder / file_name(log_key(row.place))
             if below not in self._writers:
                 self._writers[below] = SummaryWriter(str(below))
-            self._writers[below].add_scalar(log_key(prefix) + log_key(row.probe, row.quantity), row.value, step)
+            self._writers[below].add_scalar(key_prefix(prefix) + log_key(row.probe, row.quantity), row.value, step)
         for writer in self._writers.values():
             writer.flush()
 
@@ -68,6 +68,6 @@ def _charts(prefix: str, rows: Iterable[Row]) -> dict[str, list[Any]]:
         quantity = by_key(key)
         if quantity.panels:
             title = f"{quantity.label}, {probe} samples" if probe else quantity.label
-            tag = log_key(prefix) + log_key(probe, key)
+            tag = key_prefix(prefix) + log_key(probe, key)
             charts[title] = ["Multiline", [f"^{re.escape(tag)}/"]]
     return charts

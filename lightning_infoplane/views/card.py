@@ -56,6 +56,7 @@ def card(history: History) -> str:
         size = history.facts.n.get(probe)
         samples = "" if size is None else f" of {size} samples"
         lines += ["", f"Probe{samples}{name}:", "", *_table(last_rows(history, probe), probe)]
+    lines += [f"- **changed** {_plain(change)}" for change in history.facts.changes]
     if history.facts.chain:
         lines += ["", "Markov chain, found by intervention:", ""]
         lines += [f"- {_plain(line)}" for line in history.facts.chain]
@@ -101,7 +102,7 @@ def _typed(value: Any) -> str:  # noqa: ANN401 - plain data
     if not isinstance(value, Mapping):
         return repr(value)
     fields = ", ".join(f"{name}={_typed(inner)}" for name, inner in value.items() if name != "class")
-    return f"{value['class']}({fields})"
+    return f"{value.get('class', '')}({fields})"
 
 
 def _table(rows: Sequence[Row], probe: str) -> list[str]:

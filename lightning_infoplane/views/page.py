@@ -19,10 +19,12 @@ from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.measurement.verdicts import judge, judge_gaps
 from lightning_infoplane.views.card import table_columns, told, told_settings
+from lightning_infoplane.views.files import GENERATOR
 from lightning_infoplane.views.panels import Picture, pictures
 from lightning_infoplane.views.plots import plot_plane
 from lightning_infoplane.views.runs import Run
-from lightning_infoplane.views.series import Series, last_rows, probes_of
+from lightning_infoplane.views.series import Series, last_rows, quantities_of
+from lightning_infoplane.views.thinning import MOST_LAYERS, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,12 +89,13 @@ def html_report(run: Run) -> str:
         ValueError: if there is nothing to draw.
     """
     title = f"What the layers know: {escape(run.name)}"
-    names = probes_of(run.rows)
+    names = run.probes
     dpi = 120 if len(names) == 1 else 65  # two probes of a deep network stay below 3 MB
     probes = [_probe_section(run.rows, probe, dpi) for probe in names]
     explained = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>\n" for name, text in _explained(run.rows))
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n{GENERATOR}\n'
+        f"<title>{title}</title>\n"
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style>\n</head>\n'
         f"<body>\n<main>\n<h1>{title}</h1>\n{''.join(probes)}"
         f"<h2>How to read this</h2>\n<dl>\n{explained}</dl>\n{_settings(run)}</main>\n"
@@ -109,11 +112,12 @@ def animate(run: Run, path: Path, probe: str = "", frames_per_second: float = 4.
     """
     from matplotlib.animation import PillowWriter
 
-    series = Series(run.rows, probe)
+    rows = thinned(run.rows, probe).rows
+    series = Series(rows, probe)
     moments = _moments(series)
-    ax = _axes()
+    ax = _axes(len(series.layers))
     figure: Any = ax.figure
-    plot_plane(run.rows, ax, probe)
+    plot_plane(rows, ax, probe)
     ax.set_title(" ", loc="left")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # what the full picture needs, every frame gets
@@ -122,7 +126,7 @@ def animate(run: Run, path: Path, probe: str = "", frames_per_second: float = 4.
     with writer.saving(figure, str(path), dpi=100):
         for moment in [*moments, *moments[-1:] * round(2 * frames_per_second)]:  # the end stays for a while
             ax.clear()
-            plot_plane([row for row in run.rows if (row.epoch, row.step) <= moment], ax, probe)
+            plot_plane([row for row in rows if (row.epoch, row.step) <= moment], ax, probe)
             ax.set(**limits)
             ax.set_title(series.moment_label(moment), loc="left")
             writer.grab_frame()
@@ -155,7 +159,7 @@ def compare(first: Run, second: Run, probe: str = "") -> Figure:
 
 def _explained(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """What is in the tables and pictures, in words, and what to keep in mind."""
-    known = {row.quantity for row in rows}
+    known = quantities_of(rows)
     for quantity in QUANTITIES:
         if quantity.panels and quantity.key in known:
             yield f"{quantity.symbol}, {quantity.name}".removeprefix(", "), quantity.meaning
@@ -273,13 +277,15 @@ def _caption(picture: Picture) -> str:
 
 def _figures(rows: Sequence[Row], series: Series, probe: str, dpi: int) -> Iterator[str]:
     """Each with a caption, and with a description for those who do not see it."""
-    for picture in pictures(rows, probe):
+    drawn = thinned(rows, probe, series)
+    for picture in pictures(drawn.rows, probe):
         title = escape(picture.title)
-        caption = _caption(picture)
+        caption = f"{_caption(picture)} {drawn.note}".rstrip()
         described = f"{picture.title}. {len(series.layers)} layers: {', '.join(series.layers)}. {caption}"
+        drawing = _png(picture, drawn.rows, probe, dpi, len(series.layers))
         yield (
             f'<figure>\n<figcaption><b>{title}.</b> {caption}</figcaption>\n<div class="scroll">'
-            f'<img alt="{escape(described)}" src="data:image/png;base64,{_png(picture, rows, probe, dpi)}"></div>\n'
+            f'<img alt="{escape(described)}" src="data:image/png;base64,{drawing}"></div>\n'
             "</figure>\n"
         )
 
@@ -290,6 +296,7 @@ def _settings(run: Run) -> str:
     parts = []
     if facts.estimator:
         parts.append(f"<p>{escape(told_settings(facts.estimator))}. Version {escape(facts.version)}.</p>\n")
+    parts += [f"<p><strong>Changed</strong> {escape(change)}</p>\n" for change in facts.changes]
     if facts.chain:
         chain = "\n".join(facts.chain)
         parts.append(f"<h3>Markov chain, found by intervention</h3>\n<pre>{escape(chain)}</pre>\n")
@@ -298,15 +305,17 @@ def _settings(run: Run) -> str:
     return f"<h2>Settings</h2>\n{''.join(parts)}" if parts else ""
 
 
-def _png(picture: Picture, rows: Sequence[Row], probe: str, dpi: int) -> str:
-    """A picture as text."""
+def _png(picture: Picture, rows: Sequence[Row], probe: str, dpi: int, layers: int) -> str:
+    """A picture as text, as high as its legend."""
     file = io.BytesIO()
-    figure: Any = picture.draw(rows, probe, _axes()).figure
+    figure: Any = picture.draw(rows, probe, _axes(layers)).figure
     figure.savefig(file, dpi=dpi, format="png")
     return b64encode(file.getvalue()).decode("ascii")
 
 
-def _axes() -> Axes:
+def _axes(layers: int = 1) -> Axes:
+    """As high as a list of so many layers, which would leave no room for the picture otherwise."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(7.2, 4.6), layout="constrained").subplots()
+    height = max(4.6, 1.1 + 0.2 * min(layers, MOST_LAYERS))
+    return Figure(figsize=(7.2, height), layout="constrained").subplots()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from lightning_infoplane.measurement.quantities import PLANES, QUANTITIES, Plane
 from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.views.given import check_drawing
 from lightning_infoplane.views.plots import plot_curves, plot_depth, plot_gaps, plot_plane, plot_redundancy
 from lightning_infoplane.views.series import Series
+from lightning_infoplane.views.thinning import thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,6 +132,8 @@ def plot_summary(rows: Sequence[Row], probe: str = "") -> Figure:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    check_drawing("plot_summary", rows, None, probe)
+    rows = thinned(rows, probe).rows
     drawn = pictures(rows, probe)
     columns = min(3, len(drawn))
     lines = -(-len(drawn) // columns)

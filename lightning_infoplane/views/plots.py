@@ -18,6 +18,7 @@ from lightning_infoplane.measurement.evidence import Change
 from lightning_infoplane.measurement.quantities import AMI_XT, DPI_AMI_XT, PLANES, Plane, by_key, with_panel
 from lightning_infoplane.measurement.quantity import Panel, Quantity
 from lightning_infoplane.measurement.rows import Pair, Place, Row
+from lightning_infoplane.views.given import check_drawing
 from lightning_infoplane.views.series import Series
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ _MARKERS = "os^Dv"
 # Wong's colours for what is not a layer.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _LONGEST_NAME = 36
+# Pairs that are named beside a heat map; of more, each second, third, …
+_MOST_NAMES = 60
 
 
 def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "", plane: Plane | None = None) -> Axes:
@@ -47,6 +50,7 @@ def plot_plane(rows: Sequence[Row], ax: Axes | None = None, probe: str = "", pla
     Raises:
         ValueError: if the rows hold no plane, as for a probe without targets.
     """
+    check_drawing("plot_plane", rows, ax, probe, plane=plane)
     series = Series(rows, probe)
     plane = plane or next(filter(series.spans, PLANES), None)
     plane = plane or next((one for one in PLANES if series.holds(one.across)), PLANES[-1])  # for the message below
@@ -90,6 +94,7 @@ def plot_curves(
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
+    check_drawing("plot_curves", rows, ax, probe, quantity=quantity)
     series = Series(rows, probe)
     quantity = _named(quantity)
     layers = series.layers_with(quantity)
@@ -127,6 +132,7 @@ def plot_depth(rows: Sequence[Row], quantity: Quantity | str = AMI_XT, ax: Axes 
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
+    check_drawing("plot_depth", rows, ax, probe, quantity=quantity)
     series = Series(rows, probe)
     quantity = _named(quantity)
     layers = series.layers_with(quantity)
@@ -157,6 +163,7 @@ def plot_gaps(
     Raises:
         ValueError: if the rows do not hold the quantity.
     """
+    check_drawing("plot_gaps", rows, ax, probe, quantity=quantity)
     series = Series(rows, probe)
     quantity = _named(quantity)
     pairs = series.places_with(quantity)
@@ -173,7 +180,8 @@ def plot_gaps(
     bar.set_label(quantity.plain_label, fontsize="small")
     apart = next(step for step in (1, 2, 5, 10, 20, 50, 100, len(moments)) if len(moments) <= 8 * step or step > 100)
     ax.set_xticks(range(0, len(moments), apart), [str(at[series.by_step]) for at in moments[::apart]])
-    ax.set_yticks(range(len(pairs)), [_pair_label(pair) for pair in pairs], fontsize="small")
+    every = -(-len(pairs) // _MOST_NAMES)
+    ax.set_yticks(range(0, len(pairs), every), [_pair_label(pair) for pair in pairs[::every]], fontsize="small")
     ax.set_xlabel("step" if series.by_step else "finished epochs")
     ax.set_title("outlined: an increase; hatched: undecided", fontsize="small", loc="right")
     return ax
@@ -188,6 +196,7 @@ def plot_redundancy(rows: Sequence[Row], ax: Axes | None = None, probe: str = ""
     Raises:
         ValueError: if the rows do not hold these quantities.
     """
+    check_drawing("plot_redundancy", rows, ax, probe)
     series = Series(rows, probe)
     quantities = with_panel(Panel.MAPS)
     layers = series.layers_with(quantities[0])
@@ -223,6 +232,7 @@ def layer_styles(layers: Sequence[str]) -> dict[str, tuple[Any, str]]:
 
 def layer_label(name: str) -> str:
     """A name as a picture shows it: no mathematics, never hidden for its underscore, its middle left out if long."""
+    name = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME // 2 - 1]}…{name[-_LONGEST_NAME // 2 :]}"
     return name.replace("$", r"\$") if name[:1] != "_" else " " + name.replace("$", r"\$")
@@ -348,12 +358,22 @@ def _outline(ax: Axes, mask: Any) -> None:  # noqa: ANN401
 
 
 def _hatch(ax: Axes, mask: Any) -> None:  # noqa: ANN401
-    """Strokes over the cells of a heat map where ``mask`` holds."""
-    from matplotlib.collections import PatchCollection
-    from matplotlib.patches import Rectangle
+    """Strokes over the cells of a heat map where ``mask`` holds: one shape, for there may be tens of thousands."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
-    cells = [Rectangle((x - 0.5, y - 0.5), 1, 1) for y, x in np.argwhere(mask)]
-    ax.add_collection(PatchCollection(cells, facecolor="none", edgecolor="0.35", hatch="////", linewidth=0))
+    if not mask.any():
+        return
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(int))
+    rows, starts = np.nonzero(edges > 0)  # a stretch of cells in a row at a time
+    left = starts - 0.5
+    right = np.nonzero(edges < 0)[1] - 0.5
+    low = rows - 0.5
+    high = rows + 0.5
+    corners = np.stack([(left, low), (right, low), (right, high), (left, high), (left, low)]).transpose(2, 0, 1)
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    shape = Path(corners.reshape(-1, 2), codes * len(rows))
+    ax.add_patch(PathPatch(shape, facecolor="none", edgecolor="0.35", hatch="////", linewidth=0))
 
 
 def _shades(count: int) -> list[Any]:

@@ -4,21 +4,34 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lightning_infoplane.arguments.checks import Instance
 from lightning_infoplane.measurement.history import Facts, History
-from lightning_infoplane.measurement.keys import read_key
-from lightning_infoplane.measurement.quantities import LOG2_N, SIGNS
-from lightning_infoplane.measurement.quantity import Subject
-from lightning_infoplane.measurement.rows import Row
+from lightning_infoplane.measurement.keys import file_name, read_key
+from lightning_infoplane.measurement.quantities import LOG2_N, SIGNS, by_key, known_keys
+from lightning_infoplane.measurement.quantity import Of, Subject
+from lightning_infoplane.measurement.rows import Pair, Place, Row
+from lightning_infoplane.views.series import quantities_of
 
 __all__ = ["FACTS_TAG", "Run", "read_run"]
 
 # Under which the facts of a run are logged as text, for event files without a table.
 FACTS_TAG = "facts"
+# Larger numbers come from damage alone, and matplotlib's arithmetic overflows on them.
+_LARGEST = 1e100
+# Of a number of samples.
+_MOST_BITS = 53
+_LONGEST_HPARAMS = 2**20
+_WORDS = {Of.PROBE: "the probe", Of.LAYER: "a layer", Of.PAIR: "a pair of layers"}
 # A run without it has no measurement.
 _TELLING = SIGNS[Subject.ACTIVATIONS].bits.key
+
+_PATH = Instance("a file or a folder", kinds=(str, PathLike), example="'lightning_logs'")
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,11 @@ class Run:
         """Where the run is."""
         return self.source.parent
 
+    @property
+    def probes(self) -> list[str]:
+        """The probes that were measured; of a run that was killed, the last one may be known by name alone."""
+        return list(dict.fromkeys(probe for probe, _, quantity in self.rows.table.keys if quantity == _TELLING))
+
 
 def read_run(path: str | Path) -> Run:
     """The newest run at or below a path, which may also be a CSV file.
@@ -49,20 +67,61 @@ def read_run(path: str | Path) -> Run:
     Raises:
         ValueError: in one line, for a path without a run or with one that cannot be read.
     """
-    path = Path(path)
+    path = Path(_PATH("path", path, "read_run"))
     if not path.exists():
         raise ValueError(f"{path} does not exist.")
     tables = [path] if path.is_file() else [*path.rglob("infoplane.csv"), *path.rglob("infoplane-*.csv")]
     if tables:
         source = max(tables, key=_time)
-        rows = _read_table(source)
+        rows = History.load(source)
     else:
         source, rows = _newest_events(path)
-    if not any(row.quantity == _TELLING for row in rows):
+    if _TELLING not in quantities_of(rows):
         raise ValueError(f"{source} holds no measurement yet.")
-    hparams = source.parent / "hparams.yaml"
-    text = hparams.read_text(encoding="utf-8", errors="replace").strip() if hparams.is_file() else ""
+    _check(source, rows)
+    text = _hyperparameters(source.parent / "hparams.yaml")
     return Run(_name(source), source, rows, "" if text == "{}" else text)
+
+
+def _check(source: Path, rows: History) -> None:
+    """Whether every number is of something it can be of, and can be drawn.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    table = rows.table
+    known = set(known_keys())
+    # Of a later version there may be more than we know of, which is not drawn.
+    ours = {code for code, (_, _, quantity) in enumerate(table.keys) if quantity in known}
+    for code in ours:
+        _, place, key = table.keys[code]
+        of = by_key(key).of
+        if of is not _of(place):
+            raise ValueError(f"{source}: {key} is of {_WORDS[of]}, and there is one of {str(place) or 'none'!r}.")
+    limits = {code for code in ours if table.keys[code][2] == LOG2_N.key}
+    values = np.array(table.values)
+    codes = np.array(table.codes)
+    wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values) & np.isin(codes, list(ours))
+    wrong |= ~((values > 0) & (values <= _MOST_BITS)) & np.isin(codes, list(limits))
+    if wrong.any():
+        row = rows[int(np.argmax(wrong))]
+        where = f"{row.quantity}{f' of {row.place}' if row.place else ''} at epoch {row.epoch}, step {row.step}"
+        raise ValueError(f"{source}: {where} is {row.value}, which it cannot be.")
+
+
+def _of(place: Place) -> Of | None:
+    """What a place is, if it is one."""
+    if isinstance(place, Pair):
+        return Of.PAIR if all(place) else None
+    return Of.LAYER if place else Of.PROBE
+
+
+def _hyperparameters(path: Path) -> str:
+    """As they are written, the first of them if somebody put a whole data set there."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return file.read(_LONGEST_HPARAMS).decode("utf-8", errors="replace").strip()
 
 
 def _name(source: Path) -> str:
@@ -74,15 +133,6 @@ def _name(source: Path) -> str:
 
 def _time(path: Path) -> float:
     return path.stat().st_mtime
-
-
-def _read_table(path: Path) -> History:
-    """The rows of a CSV file that is whole."""
-    rows = History.load(path)
-    with path.open("rb") as file:
-        if rows and file.read()[-1:] != b"\n":
-            raise ValueError(f"{path} ends in the middle of a line: it was cut off, or is being written just now.")
-    return rows
 
 
 # --------------------------------------------------------------------------------------------- TensorBoard's files
@@ -116,7 +166,8 @@ def _events(folder: Path) -> Any:  # noqa: ANN401 - TensorBoard has no types
 
 def _history(events: Any) -> History:  # noqa: ANN401
     """Rows from tags; with several callbacks, of the one that wrote most."""
-    epochs = {event.step: int(event.value) for event in events.Scalars("epoch")} if _has(events, "epoch") else {}
+    told = events.Scalars("epoch") if _has(events, "epoch") else []
+    epochs = {event.step: int(event.value) for event in told if math.isfinite(event.value)}
     by_prefix: dict[str, list[Row]] = {}
     for tag in events.Tags()["scalars"]:
         key = read_key(tag)
@@ -138,7 +189,7 @@ def _facts(events: Any, prefix: str) -> Facts:  # noqa: ANN401
     """The facts that the callback with these keys logged last; without them, the defaults."""
     texts = [tag for tag in events.Tags()["tensors"] if tag.startswith("infoplane")]
     tags = [tag for tag in texts if tag.removesuffix("/text_summary").endswith(f"/{FACTS_TAG}")]
-    stem = f"infoplane-{prefix}/" if prefix else "infoplane/"
+    stem = f"infoplane-{file_name(prefix)}/" if prefix else "infoplane/"
     own = [tag for tag in tags if tag.startswith(stem)]
     if not own and len(tags) != 1:  # of several callbacks with prefixes of their own nobody can tell
         return Facts(version="")

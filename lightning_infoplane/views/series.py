@@ -1,17 +1,19 @@
 """Rows in order: what pictures and reports ask of a history, indexed once."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from lightning_infoplane.estimator.limits import SATURATED_SHARE
 from lightning_infoplane.measurement.evidence import Change, changes
+from lightning_infoplane.measurement.history import History
 from lightning_infoplane.measurement.quantities import LOG2_N, PLANES, SIGNS, Plane
 from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Place, Row
 
-__all__ = ["Series", "last_rows", "probes_of"]
+__all__ = ["Series", "last_rows", "probes_of", "quantities_of"]
 
 Moment = tuple[int, int]
 
@@ -23,38 +25,72 @@ def probes_of(rows: Iterable[Row]) -> list[str]:
         >>> probes_of([Row(0, 0, "train", "", "H_X", 1.0), Row(0, 0, "val", "", "H_X", 2.0)])
         ['train', 'val']
     """
+    if isinstance(rows, History):
+        return list(dict.fromkeys(probe for probe, _, _ in rows.table.keys))
     return list(dict.fromkeys(row.probe for row in rows))
+
+
+def quantities_of(rows: Iterable[Row]) -> set[str]:
+    """The keys of the quantities in a history.
+
+    Example:
+        >>> quantities_of([Row(0, 0, "train", "", "H_X", 1.0), Row(1, 8, "train", "", "H_X", 2.0)])
+        {'H_X'}
+    """
+    if isinstance(rows, History):
+        return {quantity for _, _, quantity in rows.table.keys}
+    return {row.quantity for row in rows}
 
 
 def last_rows(rows: Iterable[Row], probe: str) -> list[Row]:
     """The rows of a probe's last measurement."""
+    if isinstance(rows, History):  # which knows where to look
+        for moment in sorted(set(rows.table.moments), reverse=True):
+            if found := [row for row in rows.table.rows_of(moment) if row.probe == probe]:
+                return found
     of_probe = [row for row in rows if row.probe == probe]
     last = max((row.epoch, row.step) for row in of_probe)
     return [row for row in of_probe if (row.epoch, row.step) == last]
 
 
 class Series:
-    """Rows of one probe: by place and quantity a value at each moment, (epoch, step)."""
+    """Rows of one probe: by place and quantity a value at each moment, (epoch, step).
+
+    Attributes:
+        layers: in the order of their depth.
+        moments: when anything was measured, in order.
+        by_step: whether moments are told apart by their step alone.
+    """
 
     def __init__(self, rows: Iterable[Row], probe: str) -> None:
-        self._series: dict[tuple[Place, str], dict[Moment, float]] = {}
-        for row in rows:
-            if row.probe == probe:
-                self._series.setdefault((row.place, row.quantity), {})[row.epoch, row.step] = row.value
+        table = (rows if isinstance(rows, History) else History(rows)).table
+        lengths = [end - start for _, start, end in table.runs()]
+        # Rows of one key together, in the order in which they came; copies, for a history must be free to grow.
+        codes = np.array(table.codes, dtype=np.int32)
+        order = np.argsort(codes, kind="stable")
+        self._values = np.array(table.values)[order]
+        self._when = np.repeat(np.arange(len(lengths)), lengths)[order]
+        self._moments = list(table.moments)
+        ends = np.cumsum(np.bincount(codes, minlength=len(table.keys))).tolist()
+        parts = zip(table.keys, [0, *ends], ends, strict=False)
+        self._parts = {(place, key): slice(*ends) for (of, place, key), *ends in parts if of == probe}
+        self._curves: dict[tuple[Place, str], dict[Moment, float]] = {}
+        self._known: dict[str, list[Moment]] = {}
         # The order they were measured in is their depth; a layer that came late goes last.
         # By entropy first, which every layer has; one that is not resolved has no more.
         axes = {axis.key for plane in PLANES for axis in (plane.across, plane.up)}
         tellings = ({SIGNS[Subject.ACTIVATIONS].entropy.key}, axes)
         self.layers = list(
-            dict.fromkeys(str(place) for telling in tellings for place, key in self._series if place and key in telling)
+            dict.fromkeys(str(place) for telling in tellings for place, key in self._parts if place and key in telling)
         )
-        moments = {moment for series in self._series.values() for moment in series}
+        ours = np.unique(np.concatenate([self._when[:0], *(self._when[part] for part in self._parts.values())]))
+        self.moments = sorted({self._moments[number] for number in ours.tolist()})
         # Several measurements within an epoch have only the step to tell them apart.
-        self.by_step = len({epoch for epoch, _ in moments}) < len({step for _, step in moments})
+        self.by_step = len({epoch for epoch, _ in self.moments}) < len({step for _, step in self.moments})
 
     def holds(self, quantity: Quantity) -> bool:
         """Whether there is any value of it."""
-        return any(key == quantity.key for _, key in self._series)
+        return any(key == quantity.key for _, key in self._parts)
 
     def spans(self, plane: Plane) -> bool:
         """Whether any layer has both numbers of a plane at one time."""
@@ -66,38 +102,43 @@ class Series:
         Raises:
             ValueError: if there are none.
         """
-        places = [place for place, key in self._series if key == quantity.key and place]
+        places = [place for place, key in self._parts if key == quantity.key and place]
         if not places:
-            known = ", ".join(sorted({key for place, key in self._series if place}))
+            known = ", ".join(sorted({key for place, key in self._parts if place}))
             raise ValueError(f"the rows hold no {quantity.key!r}. They hold {known or 'nothing of this probe'}.")
         return places
 
     def layers_with(self, quantity: Quantity) -> list[str]:
         """The layers that a quantity is known of, in depth order."""
-        places = self.places_with(quantity)
+        places = set(self.places_with(quantity))
         return [layer for layer in self.layers if layer in places]
 
     def moments_of(self, quantity: Quantity) -> list[Moment]:
         """When it was measured."""
-        return sorted({moment for (_, key), series in self._series.items() if key == quantity.key for moment in series})
+        if quantity.key not in self._known:
+            parts = [self._when[part] for (_, key), part in self._parts.items() if key == quantity.key]
+            numbers = np.unique(np.concatenate([self._when[:0], *parts])).tolist()
+            self._known[quantity.key] = sorted({self._moments[number] for number in numbers})
+        return list(self._known[quantity.key])
 
     def values_of(self, quantity: Quantity) -> list[float]:
         """All finite values of all places."""
-        values = [v for (_, key), series in self._series.items() if key == quantity.key for v in series.values()]
-        return [value for value in values if np.isfinite(value)]
+        places = [place for place, key in self._parts if key == quantity.key]
+        values = [value for place in places for value in self._curve(place, quantity).values()]
+        return [value for value in values if math.isfinite(value)]
 
     def at(self, place: Place, quantity: Quantity, moment: Moment, otherwise: float = np.nan) -> float:
         """The value at a moment."""
-        return self._series.get((place, quantity.key), {}).get(moment, otherwise)
+        return self._curve(place, quantity).get(moment, otherwise)
 
     def path(self, layer: str, plane: Plane) -> Any:  # noqa: ANN401 - numpy's annotations need a scalar type
         """Points of a plane in the order of time."""
-        across, up = (self._series.get((layer, axis.key), {}) for axis in (plane.across, plane.up))
+        across, up = (self._curve(layer, axis) for axis in (plane.across, plane.up))
         return np.array([(across[moment], up[moment]) for moment in sorted(across) if moment in up]).reshape(-1, 2)
 
     def errors_along(self, layer: str, plane: Plane) -> Any:  # noqa: ANN401
         """Standard errors of these points; NaN where there are none."""
-        across, up = (self._series.get((layer, axis.key), {}) for axis in (plane.across, plane.up))
+        across, up = (self._curve(layer, axis) for axis in (plane.across, plane.up))
         moments = [moment for moment in sorted(across) if moment in up]
         return np.array(
             [[self.at(layer, axis.error, moment) for axis in (plane.across, plane.up)] for moment in moments]
@@ -111,7 +152,7 @@ class Series:
 
     def first_and_last(self, place: Place, quantity: Quantity) -> list[tuple[float, float]]:
         """The first value and the last, each with its standard error or NaN; one where there is one, or none."""
-        series = sorted(self._series.get((place, quantity.key), {}).items())
+        series = sorted(self._curve(place, quantity).items())
         return [
             (value, self.at(place, quantity.error, moment)) for moment, value in dict.fromkeys(series[:1] + series[-1:])
         ]
@@ -138,3 +179,12 @@ class Series:
         if self.by_step:
             return f"step {moment[1]}"
         return f"after epoch {moment[0]}" if moment[0] else "before training"
+
+    def _curve(self, place: Place, quantity: Quantity) -> Mapping[Moment, float]:
+        """The value at each moment, the last one where there are two; made when somebody asks for it."""
+        key = (place, quantity.key)
+        if key not in self._curves:
+            part = self._parts.get(key, slice(0))
+            numbers = zip(self._when[part].tolist(), self._values[part].tolist(), strict=True)
+            self._curves[key] = {self._moments[when]: value for when, value in numbers}
+        return self._curves[key]

@@ -49,6 +49,7 @@ from lightning_infoplane import (
     gram,
     renyi_entropy,
 )
+from lightning_infoplane.measurement.keys import log_key
 from lightning_infoplane.measurement.rows import Pair
 
 # Of a probe of 32 samples, too small for standard errors by blocks: with these come p-values of gaps, and counts.
@@ -192,7 +193,8 @@ class OddNames(TinyCNN):
 def test_keys_are_made_of_characters_every_logger_accepts(tmp_path: Path) -> None:
     done = fit(tmp_path, callback(), model=OddNames, max_epochs=1)
     found = ours(done.callback_metrics)
-    assert {"AMI_XT/parts.a_layer__1_", "DPI_AMI_XT/parts.a_layer__1_-to-parts._"} <= found
+    first, second = (log_key(f"parts.{name}") for name in ("a layer (1)", "σ"))
+    assert {f"AMI_XT/{first}", f"DPI_AMI_XT/{first}-to-{second}"} <= found
     assert all(re.fullmatch(r"[A-Za-z0-9_./-]+", key) for key in found)
 
 
@@ -691,9 +693,9 @@ def test_a_failing_measurement_is_a_warning(tmp_path: Path) -> None:
     assert done.current_epoch == 2
     assert measured.history == []
     assert messages == [
-        f"the measurement after epoch {epoch} failed and training goes on. RuntimeError: no probe, please "
-        "(raise_on_error=True ends the run instead.)"
-        for epoch in range(3)
+        "the measurement after epoch 0 failed and training goes on. RuntimeError: no probe, please "
+        "(raise_on_error=True ends the run instead.)",
+        "NOTHING WAS MEASURED in this run: no measurement succeeded.",
     ]
 
 
@@ -712,8 +714,10 @@ def test_a_failure_is_not_fatal_to_later_measurements(tmp_path: Path) -> None:
             raise RuntimeError("once")
 
     measured = callback(forward_fn=second_fails, raise_on_error=False)
-    with pytest.warns(UserWarning, match="measurement after epoch 1 failed"):
+    with said() as messages:
         fit(tmp_path, measured, max_epochs=3)
+    assert messages[0].startswith("the measurement after epoch 1 failed")
+    assert messages[1:] == ["1 of 4 measurements failed."]
     assert [epoch for epoch, _ in moments(measured)] == [0, 2, 3]
 
 
@@ -739,8 +743,10 @@ def test_inputs_that_are_not_finite_are_named(tmp_path: Path) -> None:
 
 def test_an_unwritable_table_is_told_and_training_goes_on(tmp_path: Path) -> None:
     (tmp_path / "infoplane.csv").mkdir()
-    with pytest.warns(UserWarning, match=r"could not write the table, the card or pictures: \w+Error"):
-        done = fit(tmp_path, measured := callback())
+    with pytest.warns(UserWarning, match=r"writing failed and training goes on. \w+Error"):
+        done = fit(tmp_path, measured := callback(raise_on_error=False))
+    with pytest.raises(OSError, match=r"infoplane\.csv"):
+        fit(tmp_path, callback(raise_on_error=True))
     assert done.current_epoch == 2
     assert len(moments(measured)) == 3
 

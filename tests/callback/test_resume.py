@@ -42,6 +42,7 @@ from lightning_infoplane import (
     Outputs,
     StandardizedSilverman,
 )
+from lightning_infoplane.measurement.facts import Facts
 from lightning_infoplane.measurement.settings import as_data
 
 
@@ -130,7 +131,7 @@ def test_a_checkpoint_is_plain_python_and_tensors(tmp_path: Path) -> None:
     states = torch.load(checkpoint, weights_only=True)["callbacks"]
     (key,) = [key for key in states if "MatrixRenyi" in key]
     assert "mine" in key
-    assert states[key]["plane"]["history"]["rows"][0][:2] in ((0, 0), [0, 0])
+    assert History.from_state(states[key]["plane"]["history"])[0][:2] == (0, 0)
     resumed(tmp_path, checkpoint, again := callback(name="mine"))
     assert len(moments(again)) == 5
 
@@ -144,6 +145,16 @@ class Augmented(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         x, y = images()[index]
         return x + 0.3 * torch.randn(x.shape), y
+
+
+def test_the_measurement_that_a_checkpoint_of_an_epochs_last_step_lacks_is_made_up_for(tmp_path: Path) -> None:
+    """It is written before the epoch ends, and Lightning goes on with the next."""
+    last_step = {"save_on_train_epoch_end": False, "every_n_train_steps": 4}
+    fit(tmp_path / "whole", whole := callback(), max_epochs=4)
+    checkpoint = interrupted(tmp_path / "killed", 8, callback(), when=last_step)
+    resumed(tmp_path / "killed", checkpoint, again := callback(), when=last_step)
+    assert moments(again) == moments(whole)
+    assert again.history == whole.history
 
 
 def test_random_augmentation_gives_the_same_probe_after_a_resume(tmp_path: Path) -> None:
@@ -166,7 +177,7 @@ def test_another_probe_is_refused(tmp_path: Path, change: dict[str, Any]) -> Non
 
 def test_another_data_set_is_refused_even_where_failures_are_warnings(tmp_path: Path) -> None:
     checkpoint = interrupted(tmp_path, 8, callback())
-    with pytest.raises(ValueError, match=r"another data set, probe size or seed. Values before and after"):
+    with pytest.raises(ValueError, match=r"another data set, probe size or seed .* Values before and after"):
         resumed(tmp_path, checkpoint, callback(raise_on_error=False), val=loader(images(seed=9)))
 
 
@@ -175,7 +186,11 @@ def test_another_data_set_is_accepted_when_asked_for(tmp_path: Path) -> None:
     with said() as messages:
         resumed(tmp_path, checkpoint, again := callback(on_change="warn"), val=loader(images(seed=9)))
     assert len(messages) == 1
-    assert messages[0].startswith("the probe is not the one this run was measured on so far")
+    assert re.match(
+        r"the probe is not the one this run was measured on so far: another data set, probe size or seed "
+        r"\(32 samples [0-9a-f]{16}; now 32 samples [0-9a-f]{16}\)\. Values before and after",
+        messages[0],
+    )
     assert [epoch for epoch, _ in moments(again)] == [0, 1, 2, 3, 4]
 
 
@@ -263,7 +278,15 @@ def test_two_instances_of_one_name_are_refused_by_lightning(tmp_path: Path) -> N
 
 def test_a_checkpoint_of_a_run_with_other_layers(tmp_path: Path) -> None:
     checkpoint = interrupted(tmp_path, 8, callback(layers="conv1"))
-    resumed(tmp_path, checkpoint, again := callback(layers=["conv2", "head"]))
+    message = "the layers are not those of this run so far, conv1: they are now conv2, head.*Restore it, or pass"
+    with pytest.raises(ValueError, match=message):
+        resumed(tmp_path, checkpoint, callback(layers=["conv2", "head"]))
+    with said() as messages:
+        resumed(tmp_path, checkpoint, again := callback(layers=["conv2", "head"], on_change="warn"))
+    assert len(messages) == 1
+    (change,) = again.history.facts.changes
+    assert change.startswith("after epoch 2: the layers are not those of this run so far, conv1")
+    assert Facts.from_json(again.history.facts.to_json()).changes == (change,)
     by_epoch = {epoch: {r.place for r in again.history if (r.epoch, r.quantity) == (epoch, "H_T")} for epoch in (2, 3)}
     assert by_epoch == {2: {"conv1"}, 3: {"conv2", "head"}}
 
@@ -276,7 +299,8 @@ def test_a_checkpoint_of_a_run_without_the_callback(tmp_path: Path) -> None:
 def test_pictures_of_a_resumed_run_show_all_of_it(tmp_path: Path) -> None:
     """A picture over layers that come and go must not fail either."""
     checkpoint = interrupted(tmp_path, 8, callback(layers="conv1", **drawing()))
-    resumed(tmp_path, checkpoint, callback(layers="conv2", **drawing()))
+    with said():
+        resumed(tmp_path, checkpoint, callback(layers="conv2", on_change="warn", **drawing()))
     assert (tmp_path / "infoplane-plane.png").exists()
 
 
@@ -421,7 +445,7 @@ def refused_resume(tmp_path: Path) -> MatrixRenyiCallback:
 
 def test_a_refused_resume_keeps_the_history_of_the_checkpoint(tmp_path: Path) -> None:
     refused = refused_resume(tmp_path)
-    assert len(refused.state_dict()["plane"]["history"]["rows"]) == len(refused.history) > 0
+    assert len(History.from_state(refused.state_dict()["plane"]["history"])) == len(refused.history) > 0
 
 
 def test_a_fresh_run_after_a_refused_resume_begins_anew(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from properties import normal
 from torch import Tensor
 
 from lightning_infoplane import Estimator, InformationPlane, Row, gram
+from lightning_infoplane.arguments.errors import SetupError
 from lightning_infoplane.estimator.solvers import Estimate
 from lightning_infoplane.measurement.division import Part, divide
 from lightning_infoplane.measurement.entropies import Sides
@@ -115,14 +116,15 @@ class World:
             found: Tensor = self.exchange(rank, tensor, lambda slots: slots[0].clone())
             return found
 
-        def first_object(whole: Any) -> Any:
-            return self.exchange(rank, whole, lambda slots: slots[0])
+        def objects(one: Any) -> list[Any]:
+            found: list[Any] = self.exchange(rank, one, list)
+            return found
 
         def total(tensor: Tensor) -> Tensor:
             found: Tensor = self.exchange(rank, tensor, lambda slots: torch.stack(slots).sum(0))
             return found
 
-        return Ranks(rank, self._size, first, first_object, total)
+        return Ranks(rank, self._size, first, objects, total)
 
 
 def on_all_ranks(size: int, work: Callable[[int, Ranks], Any], world: World | None = None) -> list[Any]:
@@ -132,7 +134,7 @@ def on_all_ranks(size: int, work: Callable[[int, Ranks], Any], world: World | No
     def run(rank: int) -> None:
         try:
             results[rank] = work(rank, world.ranks(rank))
-        except RuntimeError as error:
+        except (RuntimeError, SetupError) as error:
             results[rank] = error  # type: ignore[call-overload]
 
     threads = [threading.Thread(target=run, args=(rank,), name=str(rank)) for rank in range(size)]

@@ -1,11 +1,16 @@
 """What a row is logged under can be read back, and what is logged by default."""
 
+import os
+import posixpath
+import re
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lightning_infoplane import Row
-from lightning_infoplane.measurement.keys import Key, key_of, log_key, logged_rows, read_key
+from lightning_infoplane.measurement.keys import Key, file_name, key_of, key_prefix, log_key, logged_rows, read_key
 from lightning_infoplane.measurement.quantities import QUANTITIES
 from lightning_infoplane.measurement.quantity import Of, Quantity
 from lightning_infoplane.measurement.rows import Pair, Place
@@ -33,8 +38,9 @@ def row(key: str, place: Place = "", probe: str = "", value: float = 1.0) -> Row
         ("", "", "DPI_increases", "", "DPI_increases"),
         ("", "", "H_X", "", "H_X"),
         ("", "val", "H_X", "", "val/H_X"),
-        ("my run: ", "", "H_T", "σ(1)", "my_run__H_T/__1_"),
-        ("mine+", "val", "DPI_XT_stderr", Pair("a b", "c"), "mine_val/DPI_XT_stderr/a_b-to-c"),
+        ("mine", "val", "H_T", "conv", "mine/val/H_T/conv"),
+        ("my run: ", "", "H_T", "σ(1)", "my_run__--827f29c8/H_T/__1_--20287a08"),
+        ("mine+", "val", "DPI_XT_stderr", Pair("a b", "c"), "mine_--1c26a62f/val/DPI_XT_stderr/a_b--c8687a08-to-c"),
     ],
 )
 def test_keys(prefix: str, probe: str, quantity: str, place: Place, key: str) -> None:
@@ -46,14 +52,69 @@ def test_keys(prefix: str, probe: str, quantity: str, place: Place, key: str) ->
     [
         (("I_XT", "conv"), "I_XT/conv"),
         (("", "H_X", ""), "H_X"),
-        (("my run: ", "H_T", "σ(1)"), "my_run__/H_T/__1_"),
+        (("my run: ", "H_T", "σ(1)"), "my_run__--827f29c8/H_T/__1_--20287a08"),
         (("A-Z.a_z/09",), "A-Z.a_z/09"),
-        (("a\nb\tc#d,e\"f'g",), "a_b_c_d_e_f_g"),
+        (("a\nb\tc#d,e\"f'g",), "a_b_c_d_e_f_g--404ee173"),
         ((), ""),
     ],
 )
 def test_parts_are_joined_in_the_characters_that_every_logger_accepts(parts: tuple[str, ...], key: str) -> None:
     assert log_key(*parts) == key
+
+
+ANY_NAME = st.text("ab:_-./ σ\n\0", min_size=1, max_size=6) | st.text(min_size=1)
+
+
+@given(st.lists(ANY_NAME, min_size=2, max_size=8, unique=True))
+def test_two_names_never_share_a_key_or_a_file(names: list[str]) -> None:
+    keys = [log_key(name) for name in names]
+    assert len(set(keys)) == len(names)
+    assert len({file_name(key) for key in keys}) == len(names)
+
+
+@given(st.lists(st.tuples(ANY_NAME, ANY_NAME) | st.just(("a", "b-to-c")), min_size=2, max_size=8, unique=True))
+def test_two_pairs_never_share_a_key(pairs: list[tuple[str, str]]) -> None:
+    rows = [row("DPI_XT", Pair(*pair)) for pair in [*pairs, ("a-to-b", "c")] if pair != ("a-to-b", "c")]
+    assert len({key_of(one) for one in rows}) == len(rows)
+    assert key_of(row("DPI_XT", Pair("a", "b-to-c"))) != key_of(row("DPI_XT", Pair("a-to-b", "c")))
+
+
+@given(ANY_NAME)
+def test_a_key_has_the_letters_that_loggers_accept_and_is_a_path_that_leads_down(name: str) -> None:
+    key = key_of(row("I_XT", name))
+    assert re.fullmatch("[A-Za-z0-9_./-]+", key)
+    assert posixpath.normpath(key) == key
+    assert not key.startswith(("/", ".."))
+    assert log_key(name) == log_key(name)
+
+
+@given(ANY_NAME | st.text("a", min_size=100, max_size=1000))
+def test_a_file_name_is_one_file_in_its_folder(name: str) -> None:
+    found = file_name(log_key(name))
+    assert os.path.basename(found) == found
+    assert found not in ("", ".", "..")
+    assert len(os.fsencode(found)) <= 200
+
+
+@pytest.mark.parametrize("name", ["conv1", "features.0", "blocks/0/conv", "A-Z.a_z/09", "a_b", ".hidden", "a--b"])
+def test_a_clean_name_stays_as_it_is(name: str) -> None:
+    assert log_key(name) == name
+
+
+def test_names_that_look_alike_after_a_change_are_told_apart() -> None:
+    names = ["a:b", "a b", "a_b", "a_b--6783a31e"]
+    assert [log_key(name) for name in names] == [
+        *("a_b--6783a31e", "a_b--c8687a08", "a_b"),
+        "a_b--6783a31e--8367f930",  # a name like that of another one after its change
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key"), [("", ""), ("mine", "mine/"), ("mine/", "mine/"), ("a/b", "a/b/"), ("x/../y/", "x_.._y--")]
+)
+def test_what_keys_begin_with_ends_in_a_slash(prefix: str, key: str) -> None:
+    assert key_prefix(prefix).startswith(key)
+    assert key_prefix(prefix)[-1:] in ("", "/")
 
 
 PLACES: dict[Of, list[Place]] = {
@@ -65,7 +126,7 @@ PLACES: dict[Of, list[Place]] = {
 
 @every
 def test_what_was_logged_can_be_read_back(quantity: Quantity) -> None:
-    for prefix, probe, place in product(("", "mine/", "a.b/c/"), ("", "train", "val"), PLACES[quantity.of]):
+    for prefix, probe, place in product(("", "mine/", "mine", "a.b/c/"), ("", "train", "val"), PLACES[quantity.of]):
         key = key_of(row(quantity.key, place, probe), prefix)
         found = read_key(key)
         assert found == Key(prefix.removesuffix("/"), probe, place, quantity.key), key
@@ -81,6 +142,7 @@ def test_what_was_logged_can_be_read_back(quantity: Quantity) -> None:
         *("H_X/conv", "val/log2_n/conv", "DPI_increases/a-to-b"),  # the probe has no layer
         *("my_I_XT/conv", "I_XTRA/conv", "i_xt/conv", "H_X_stderr"),
         *("I_XT_p/conv", "H_T_chance/conv", "DPI_XT_violations"),  # what does not belong to a quantity
+        *("DPI_XT/-to-", "DPI_XT/a-to-", "DPI_XT/-to-b", "I_XT/a\nb"),  # no two layers, no name
     ],
 )
 def test_keys_of_others_are_not_read(key: str) -> None:

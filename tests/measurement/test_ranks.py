@@ -1,6 +1,5 @@
 """Several processes that measure together: rank 0's numbers, and failures that all hear of."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from properties import normal
 from torch import Tensor
 
 from lightning_infoplane import Estimator, InformationPlane, Jackknife
+from lightning_infoplane.arguments.errors import SetupError
 from lightning_infoplane.measurement.ranks import Ranks, all_ranks
 
 CPU = torch.device("cpu")
@@ -110,15 +110,9 @@ def test_together_an_interrupt_is_no_failure_to_be_collected() -> None:
 
 
 @pytest.fixture
-def gathered(monkeypatch: pytest.MonkeyPatch) -> World:
-    """Three threads for which ``all_gather_object`` gathers, as for three processes."""
-    world = World(3)
-
-    def gather(found: list[Any], mine: Any) -> None:
-        found[:] = world.exchange(int(threading.current_thread().name), mine, list)
-
-    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
-    return world
+def gathered() -> World:
+    """Three threads as three processes."""
+    return World(3)
 
 
 def attempted(world: World, attempt: Callable[[int], object]) -> list[Any]:
@@ -134,6 +128,16 @@ def test_together_a_failure_is_an_error_on_all_processes_in_the_same_words(gathe
     assert [type(result) for result in results] == [RuntimeError] * 3
     assert [str(result) for result in results] == ["on rank 1: KeyError: 'conv1'"] * 3
     assert [type(result.__cause__) for result in results] == [type(None), KeyError, type(None)]
+
+
+def test_together_a_mistake_stays_one_in_its_own_words(gathered: World) -> None:
+    def attempt(rank: int) -> None:
+        if rank == 2:
+            raise SetupError("layers='conv9' matches no module.")
+
+    results = attempted(gathered, attempt)
+    assert [type(result) for result in results] == [SetupError] * 3
+    assert {str(result) for result in results} == {"layers='conv9' matches no module."}
 
 
 def test_together_of_several_failures_the_first_is_told(gathered: World) -> None:

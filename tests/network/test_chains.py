@@ -7,6 +7,8 @@ an oracle that walks every path says which layers screen which.
 import copy
 import io
 import json
+import pickle
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -806,6 +808,93 @@ def test_chains_survive_a_checkpoint(chains: Chains) -> None:
     torch.save(saved, buffer)
     buffer.seek(0)
     assert Chains.from_lists(torch.load(buffer, weights_only=True)) == chains
+
+
+# ------------------------------------------------------------------------------------------------- a thousand layers
+
+
+@pytest.fixture(scope="module")
+def thousand() -> tuple[Chains, float, list[int]]:
+    """The chains of a thousand orthogonal layers, the seconds of work they took, and the samples in each pass."""
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Linear(16, 16, bias=False) for _ in range(1000)))
+    for layer in net:
+        nn.init.orthogonal_(layer.weight)  # type: ignore[arg-type]
+    sizes: list[int] = []
+
+    def forward(network: nn.Module, inputs: Tensor) -> Tensor:
+        sizes.append(len(inputs))
+        scores: Tensor = network(inputs)
+        return scores
+
+    probe = Probe(normal(512, 16, dtype=torch.float32))
+    start = time.process_time()
+    found = find_chains(net, select_layers(net, "linear"), probe, forward)
+    return found, time.process_time() - start, sizes
+
+
+def test_a_thousand_layers_take_seconds(thousand: tuple[Chains, float, list[int]]) -> None:
+    """Two to three where this was measured, and 50 by a pass a layer."""
+    found, seconds, sizes = thousand
+    assert found.forward is not None
+    assert found.forward.pairs == list(pairwise(map(str, range(1000))))
+    assert seconds < 10
+    assert len(sizes) < 20
+    assert max(sizes) <= 512
+
+
+def test_pairs_are_reduced_once(thousand: tuple[Chains, float, list[int]]) -> None:
+    chain = thousand[0].forward
+    assert chain is not None
+    start = time.process_time()
+    for _ in range(100):
+        assert len(chain.pairs) == 999
+    assert time.process_time() - start < 1
+
+
+def test_what_a_checkpoint_holds_grows_with_the_layers_alone(thousand: tuple[Chains, float, list[int]]) -> None:
+    found = thousand[0]
+    backward = [(b, a) for a, b in pairwise(map(str, range(1000)))]
+    saved = found._replace(backward=backward).to_lists()
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    assert len(buffer.getvalue()) < 100_000
+    assert len(pickle.dumps(saved)) < 100_000
+    assert Chains.from_lists(saved).forward == found.forward
+
+
+def test_a_probe_or_a_batch_size_limits_how_many_samples_are_in_a_pass() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(*(nn.Linear(4, 4) for _ in range(80)))
+    for layer in net:
+        nn.init.orthogonal_(layer.weight)  # type: ignore[arg-type]
+    layers, sizes = select_layers(net, "linear"), set()
+
+    def forward(network: nn.Module, inputs: Tensor) -> Tensor:
+        sizes.add(len(inputs))
+        scores: Tensor = network(inputs)
+        return scores
+
+    chains = set()
+    for size, batch_size, most in ((20, None, 20), (512, 12, 12), (512, None, 24), (512, 4, 4)):
+        sizes.clear()
+        found = find_chains(net, layers, Probe(normal(size, 4, dtype=torch.float32)), forward, batch_size=batch_size)
+        assert max(sizes) == most
+        assert found.forward is not None
+        chains.add(tuple(found.forward.pairs))
+    assert chains == {tuple(pairwise(map(str, range(80))))}
+
+
+# ---------------------------------------------------------------------------------------------------- what is kept
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_chain_is_the_same_made_from_all_its_pairs_or_from_few(data: st.DataObject) -> None:
+    names, relation = data.draw(partial_orders())
+    chain = Chain(tuple(names), relation, ())
+    assert chain.screened == relation
+    assert Chain(tuple(names), chain.pairs, ()) == chain
 
 
 # -------------------------------------------------------------------------------------------------- in words

@@ -1,15 +1,27 @@
 """Hooks: every output seen as it is made, replaced or held for a gradient, and gone when the context ends."""
 
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from networks import hooks_on
 from properties import normal
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+)
+from torch.nn.utils import prune
 
-from lightning_infoplane.network.hooks import capture, hold, intercept
+from lightning_infoplane.network.activations import watch
+from lightning_infoplane.network.hooks import GLOBAL_HOOKS, capture, hold, intercept
 from lightning_infoplane.network.layers import LayerSpec, select_layers
+from lightning_infoplane.network.probe import Probe
 from lightning_infoplane.network.undisturbed import undisturbed
 
 
@@ -254,4 +266,224 @@ def test_cudnn_is_off_while_outputs_are_held_and_then_as_before(
         if failure is not None:
             raise failure
     assert torch.backends.cudnn.enabled == enabled
+    assert hooks_on(net) == 0
+
+
+# ------------------------------------------------------------------------------------------------- hooks of others
+
+
+CALLS: list[str] = []
+
+
+class Outsider:
+    """Notes calls where no network holds them."""
+
+    def note(self, *call: object) -> None:
+        CALLS.append("call")
+
+
+def note(*call: object) -> None:
+    CALLS.append("call")
+
+
+REGISTERED: dict[str, Callable[[nn.Module], Any]] = {
+    "function": lambda m: m.register_forward_hook(note),
+    "closure": lambda m: m.register_forward_hook(lambda *call: CALLS.append(str(m))),
+    "method": lambda m: m.register_forward_hook(Outsider().note),
+    "partial": lambda m: m.register_forward_hook(partial(note, 1)),
+    "with kwargs": lambda m: m.register_forward_hook(note, with_kwargs=True),
+    "always": lambda m: m.register_forward_hook(note, always_call=True),
+    "before": lambda m: m.register_forward_pre_hook(note),
+    "before, with kwargs": lambda m: m.register_forward_pre_hook(note, with_kwargs=True),
+    "before the others": lambda m: m.register_forward_pre_hook(note, prepend=True),
+    "backward": lambda m: m.register_full_backward_hook(note),
+    "before backward": lambda m: m.register_full_backward_pre_hook(note),
+    "everywhere": lambda m: register_module_forward_hook(note),
+    "everywhere, always": lambda m: register_module_forward_hook(note, always_call=True),
+    "everywhere before": lambda m: register_module_forward_pre_hook(note),
+    "everywhere backward": lambda m: register_module_full_backward_hook(note),
+}
+
+
+def all_hooks(net: nn.Module) -> list[list[Any]]:
+    """In order, with their ids and options."""
+    own = [hooks for module in net.modules() for name, hooks in vars(module).items() if "_hooks" in name]
+    return [list(hooks.items()) for hooks in (*own, *GLOBAL_HOOKS)]
+
+
+def forward_and_backward(net: nn.Module) -> None:
+    with torch.enable_grad():
+        x = torch.ones(1, 2, requires_grad=True)
+        torch.autograd.grad(net(x).sum(), x)
+
+
+@pytest.mark.parametrize("register", REGISTERED.values(), ids=REGISTERED)
+@pytest.mark.parametrize("failure", [None, ValueError("in the model"), KeyboardInterrupt()], ids=repr)
+def test_hooks_of_others_are_silent_and_then_as_before(
+    register: Callable[[nn.Module], Any], failure: BaseException | None
+) -> None:
+    net, ours = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), []
+    handle = register(net[0])
+    before = all_hooks(net)
+    try:
+        CALLS.clear()
+        with suppress(ValueError, KeyboardInterrupt), undisturbed(net):
+            with capture({"0": net[0]}, lambda name, output: ours.append(name)):
+                forward_and_backward(net)
+            if failure is not None:
+                raise failure
+        assert CALLS == []
+        assert ours == ["0"]
+        assert all_hooks(net) == before
+        forward_and_backward(net)
+        assert CALLS
+    finally:
+        handle.remove()
+    assert all_hooks(net) != before
+
+
+def test_a_hook_that_is_removed_after_a_measurement_is_gone() -> None:
+    net = nn.Linear(2, 2)
+    handle = net.register_forward_hook(note)
+    with undisturbed(net):
+        net(torch.ones(2))
+    handle.remove()
+    assert hooks_on(net) == 0
+
+
+def old_weight_norm(layer: nn.Linear) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*weight_norm.* is deprecated")
+        return nn.utils.weight_norm(layer)
+
+
+def standardized(layer: nn.Linear, orig: str = "weight_orig", called: bool = False) -> nn.Module:
+    """Weight standardization as people write it."""
+    weight = layer.weight
+    del layer._parameters["weight"]
+    layer.register_parameter(orig, weight)
+
+    def standardize(module: nn.Module, args: object) -> None:
+        made = getattr(module, orig)
+        module.weight = made - made.mean()
+
+    layer.register_forward_pre_hook(standardize)
+    if called:
+        layer(torch.ones(2))
+    return layer
+
+
+MADE: dict[str, Callable[[nn.Linear], nn.Module]] = {
+    "old weight norm": old_weight_norm,
+    "old spectral norm": nn.utils.spectral_norm,
+    "weight norm": nn.utils.parametrizations.weight_norm,
+    "spectral norm": nn.utils.parametrizations.spectral_norm,
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    "standardized": standardized,
+    "standardized, called before": partial(standardized, called=True),
+    "standardized, another name": partial(standardized, orig="raw_weight", called=True),
+}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_hooks_that_make_parameters_are_called(make: Callable[[nn.Linear], nn.Module]) -> None:
+    """What is made is that of the parameters as they are now, not of the last training step."""
+    torch.manual_seed(0)
+    net, x = make(nn.Linear(2, 2)).eval(), torch.ones(1, 2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(3).add_(1)
+    with undisturbed(net):
+        found = net(x)
+    with torch.no_grad():
+        assert torch.equal(found, net(x))
+
+
+def test_of_other_modules_with_plain_tensors_the_hooks_are_silent() -> None:
+    """A hidden state is no parameter, and the weights of a recurrent layer are made of nothing."""
+    net = nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2))
+    net[0].h = torch.zeros(2)
+    for module in net:
+        module.register_forward_pre_hook(note)
+    CALLS.clear()
+    with undisturbed(net):
+        net(torch.ones(3, 2))
+    assert CALLS == []
+
+
+def test_lazy_layers_are_filled_in_by_their_hooks() -> None:
+    net = nn.LazyLinear(3)
+    with undisturbed(net):
+        assert net(torch.ones(2, 5)).shape == (2, 3)
+
+
+class Remembering(nn.Module):
+    """A network that cannot do without hooks of its own: bound to itself, or to a helper that it holds."""
+
+    def __init__(self, wrap: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.layer, self.helper = nn.Linear(2, 2), Helper()
+        self.kept: list[Tensor] = []
+        self.layer.register_forward_hook(wrap(self.keep))
+        self.layer.register_forward_hook(wrap(self.helper.keep))
+
+    def keep(self, module: nn.Module, args: object, output: Tensor) -> None:
+        self.kept.append(output)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layer(x)
+        return self.kept[-1] + self.helper.kept[-1]
+
+
+class Helper:
+    def __init__(self) -> None:
+        self.kept: list[Tensor] = []
+
+    def keep(self, module: nn.Module, args: object, output: Tensor) -> None:
+        self.kept.append(output)
+
+
+@pytest.mark.parametrize("wrap", [lambda method: method, partial], ids=["method", "partial"])
+def test_hooks_that_are_methods_of_the_network_are_a_part_of_it(wrap: Callable[[Any], Any]) -> None:
+    net = Remembering(wrap)
+    with undisturbed(net):
+        assert torch.equal(net(torch.ones(1, 2)), 2 * net.layer(torch.ones(1, 2)))
+    assert net.kept == net.helper.kept == []
+
+
+# ------------------------------------------------------------------------------------------------------- TorchScript
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*torch.jit.* is (deprecated|not supported):DeprecationWarning")
+def test_compiled_code_takes_no_hooks_and_the_other_layers_are_heard() -> None:
+    scripted: nn.Module = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+    net = nn.Sequential(nn.Linear(2, 2), scripted, nn.Linear(2, 2))
+    heard: list[str] = []
+    with undisturbed(net), capture(select_layers(net, "all"), lambda name, output: heard.append(name)):
+        net(torch.ones(1, 2))
+    assert heard == ["0", "2"]
+    assert hooks_on(net) == 0
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*torch.jit.* is (deprecated|not supported):DeprecationWarning")
+def test_of_compiled_layers_it_is_said_why_they_are_left_out() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), torch.jit.script(nn.Linear(2, 2)))
+    told: list[tuple[str, str]] = []
+    seen: list[str] = []
+    watch(
+        *(net, dict(net.named_children()), Probe(torch.eye(2)), lambda name, _: seen.append(name)),
+        notice=lambda *what: told.append(what),
+    )
+    assert seen == ["0"]
+    assert told == [("1", "layer '1' is TorchScript, whose outputs cannot be seen, and is left out.")]
+
+
+def test_a_layer_that_refuses_its_hook_leaves_none_on_those_before() -> None:
+    class Refusing(nn.Linear):
+        def register_forward_hook(self, *args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError("no hooks here")
+
+    net = nn.Sequential(nn.Linear(2, 2), Refusing(2, 2))
+    with pytest.raises(RuntimeError, match="no hooks here"), capture(select_layers(net, "all"), lambda *_: None):
+        pass
     assert hooks_on(net) == 0

@@ -1,10 +1,13 @@
 """Nested outputs and batches: which tensor stands for them, and the same structure with others in it."""
 
 from collections import OrderedDict, namedtuple
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pytest
 import torch
 from networks import assert_same
+from torch import Tensor
 
 from lightning_infoplane.network.structures import first_tensor, replace_tensors, tensors_in
 
@@ -81,3 +84,54 @@ def test_a_dictionary_keeps_its_class_and_what_else_is_in_it_is_the_same_object(
     replaced = replace_tensors(AttributeDict(hidden=ONE, words=words), lambda tensor: tensor + 1)
     assert float(replaced.hidden) == 2
     assert replaced.words is words
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A batch that nothing can be assigned to."""
+
+    pixels: Tensor
+    words: object
+    parts: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class Counted:
+    """A batch that computes something when it is made."""
+
+    pixels: Tensor
+    sum: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sum = self.pixels.sum()
+
+
+def test_a_dataclass_keeps_its_class_and_what_else_is_in_it_is_the_same_object() -> None:
+    words = object()
+    batch = Frozen(ONE, words, [TWO])
+    replaced = replace_tensors(batch, lambda tensor: tensor + 1)
+    assert [float(tensor) for tensor in tensors_in(replaced)] == [2, 3]
+    assert isinstance(replaced, Frozen)
+    assert replaced.words is words
+    assert float(batch.pixels) == 1
+    first = first_tensor(batch)
+    assert first is ONE
+
+
+def test_a_dataclass_is_not_made_anew_when_its_tensors_are_replaced() -> None:
+    replaced = replace_tensors(Counted(TWO), lambda tensor: tensor + 1)
+    assert (float(replaced.pixels), float(replaced.sum)) == (3, 3)
+
+
+def test_a_dataclass_without_tensors_is_the_same_object_and_a_class_is_no_instance() -> None:
+    settings = Frozen(None, "words")  # type: ignore[arg-type]
+    assert replace_tensors((ONE, Frozen), lambda tensor: tensor)[1] is Frozen
+    assert first_tensor(settings) is None
+    assert first_tensor(Frozen) is None
+
+
+def test_a_mapping_that_cannot_be_changed_is_made_anew() -> None:
+    replaced = replace_tensors(MappingProxyType({"x": ONE, "words": "text"}), lambda tensor: tensor + 1)
+    assert isinstance(replaced, MappingProxyType)
+    assert float(replaced["x"]) == 2
+    assert replaced["words"] == "text"

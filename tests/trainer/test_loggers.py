@@ -1,6 +1,7 @@
 """Numbers, pictures and text in every logger: each is run for real, offline, and read back."""
 
 import json
+import re
 import struct
 import time
 import zipfile
@@ -233,8 +234,8 @@ class Refusing(Diary):
 
 
 def test_a_logger_that_fails_on_a_picture_does_not_end_training(tmp_path: Path) -> None:
-    measured = callback(**drawing())
-    with pytest.warns(UserWarning, match=r"could not write .*ConnectionError: the server is gone"):
+    measured = callback(**drawing(), raise_on_error=False)
+    with pytest.warns(UserWarning, match=r"writing failed and training goes on. ConnectionError: the server is gone"):
         done = fit(tmp_path, measured, logger=Refusing())
     assert done.current_epoch == 2
     assert len(values(measured, "H_X")) == 3
@@ -284,6 +285,14 @@ def test_pictures_go_to_whatever_can_show_them(tmp_path: Path, api: str) -> None
 def test_pictures_nobody_shows_are_files(tmp_path: Path, loggers: list[Any]) -> None:
     log_figure(loggers, "infoplane/train/plane", Figure(), 0, tmp_path / "new")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["infoplane-train-plane.png"]
+
+
+@pytest.mark.parametrize("tag", ["infoplane-x/../../y/plane", "infoplane-a\nb\0c/plane", 400 * "x" + "/plane"])
+def test_a_picture_stays_in_its_folder_whatever_its_tag(tmp_path: Path, tag: str) -> None:
+    log_figure([], tag, Figure(), 0, tmp_path / "run" / "new")
+    (path,) = tmp_path.rglob("*.png")
+    assert path.parent == tmp_path / "run" / "new"
+    assert re.fullmatch(r"[\w.-]{1,204}\.png", path.name)
 
 
 TEXT_APIS = {
@@ -402,6 +411,9 @@ def test_a_runs_files_are_in_the_directory_that_its_first_logger_names(tmp_path:
         (SimpleNamespace(save_dir="saved", name="run", version="x7"), "saved/run/x7"),
         (SimpleNamespace(save_dir=None, name="run", version="x7"), "default/run/x7"),
         (SimpleNamespace(log_dir=None, save_dir="saved", name="run", version=0), "saved/run/version_0"),
+        (SimpleNamespace(save_dir="saved", name="", version=1), "saved/version_1"),
+        (SimpleNamespace(save_dir="saved", name="../x", version="7"), "saved/.._x--d6b96a97_7--22f44af9"),
+        (SimpleNamespace(save_dir=None, name="/etc", version="7"), "default/_etc--2824684d_7--92fa5903"),
     ],
 )
 def test_a_logger_without_a_directory_of_the_run_gets_one_by_name_and_version(logger: Any, folder: str) -> None:

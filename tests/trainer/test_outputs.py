@@ -12,8 +12,10 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from matplotlib.figure import Figure
 from networks import callback, drawing, events, fit
 from properties import assert_is_a_value
+from tqdm.auto import tqdm
 
 from lightning_infoplane import History, MatrixRenyiCallback, Outputs, Row
+from lightning_infoplane.trainer import outputs
 from lightning_infoplane.trainer.outputs import Writer
 
 ROWS = [
@@ -244,14 +246,51 @@ def test_what_is_logged_is_what_was_asked_for(album: Album, log: Any, expected: 
     ],
 )
 def test_who_is_shown_progress(
-    album: Album, prog_bar: bool | None, trainer_shows: bool, zero: bool, hidden: bool, delay: float
+    album: Album,
+    monkeypatch: pytest.MonkeyPatch,
+    prog_bar: bool | None,
+    trainer_shows: bool,
+    zero: bool,
+    hidden: bool,
+    delay: float,
 ) -> None:
     trainer = rank(album, zero)
     trainer.progress_bar_callback = "a bar" if trainer_shows else None
-    with Writer(Outputs(prog_bar=prog_bar), "infoplane", "").progress_bar(trainer, 4) as bar:
+    made: list[tqdm[Any]] = []
+
+    class Bar(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            made.append(self)
+
+    monkeypatch.setattr(outputs, "tqdm", Bar)
+    with Writer(Outputs(prog_bar=prog_bar), "infoplane", "").progress_bar(trainer, 4):
+        (bar,) = made
         assert bar.disable == hidden
         if not hidden:
             assert (bar.total, bar.delay) == (4, delay)
+
+
+def broken(*_: object, **__: object) -> None:
+    raise BrokenPipeError("the terminal is gone")
+
+
+@pytest.mark.parametrize("method", ["__init__", "update"])
+def test_a_bar_that_cannot_be_shown_costs_nothing(album: Album, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr(tqdm, method, broken)
+    done = []
+    with Writer(Outputs(prog_bar=True), "infoplane", "").progress_bar(rank(album), 4) as advance:
+        advance(2)
+        done.append(2)
+    assert done == [2]
+
+
+def test_what_fails_beside_a_bar_is_no_business_of_it(album: Album) -> None:
+    with (
+        pytest.raises(ZeroDivisionError, match="of the measurement"),
+        Writer(Outputs(prog_bar=True), "infoplane", "").progress_bar(rank(album), 4),
+    ):
+        raise ZeroDivisionError("of the measurement")
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(9.0, False), (11.0, True)])
@@ -262,9 +301,9 @@ def test_unasked_progress_is_shown_from_ten_seconds_on(
     monkeypatch.setattr("tqdm.std.time", clock)
     trainer = rank(album)
     trainer.progress_bar_callback = "a bar"
-    with Writer(Outputs(), "infoplane", "").progress_bar(trainer, 4) as bar:
+    with Writer(Outputs(), "infoplane", "").progress_bar(trainer, 4) as advance:
         clock.now += seconds
-        bar.update(2)
+        advance(2)
     assert ("information plane" in capsys.readouterr().err) == shown
 
 

@@ -38,7 +38,7 @@ def test_neither_is_there_unless_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "prefix"), [({}, ""), ({"name": "a.b"}, "a.b/"), ({"log_prefix": "mine+"}, "mine_")]
+    ("options", "prefix"), [({}, ""), ({"name": "a.b"}, "a.b/"), ({"log_prefix": "mine"}, "mine/")]
 )
 def test_a_chart_has_all_layers_of_a_quantity_and_nothing_else(
     tmp_path: Path, options: dict[str, Any], prefix: str
@@ -77,7 +77,7 @@ def test_the_layout_is_written_once_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "prefix"), [({}, ""), ({"name": "a.b"}, "a.b/"), ({"log_prefix": "mine+"}, "mine_")]
+    ("options", "prefix"), [({}, ""), ({"name": "a.b"}, "a.b/"), ({"log_prefix": "mine"}, "mine/")]
 )
 def test_every_layer_is_a_run_with_the_same_values_and_short_tags(
     tmp_path: Path, options: dict[str, Any], prefix: str
@@ -126,10 +126,22 @@ def test_a_layers_run_holds_what_is_logged_of_it(tmp_path: Path, log: str, tags:
     extras([logger], "mine/", ROWS, log, step=3)
     extras.close()
     below = {path.name for path in Path(folder).iterdir() if path.is_dir()}
-    assert below == {"blocks.0", "a_layer__1_"}  # not the probe, not the pair
+    assert below == {"blocks.0", "a_layer__1_--a1cb6550"}  # not the probe, not the pair
     assert set(events(Path(folder) / "blocks.0")) == tags
     other = {"mine/I_XT": [(3, 1.0)], "mine/AMI_XT": [(3, 0.5)]}
-    assert {tag: curve for tag, curve in events(Path(folder) / "a_layer__1_").items() if "_p" not in tag} == other
+    found = events(Path(folder) / "a_layer__1_--a1cb6550")
+    assert {tag: curve for tag, curve in found.items() if "_p" not in tag} == other
+
+
+@pytest.mark.parametrize("names", [("a:b", "a b", "a_b"), ("..", "../x", "/etc"), ("a\0b", "a\nb", 400 * "x")])
+def test_every_name_of_a_layer_is_a_folder_of_its_own_in_the_run(tmp_path: Path, names: tuple[str, ...]) -> None:
+    logger, folder = board(tmp_path / "logs")
+    extras = TensorBoardExtras(subruns=True)
+    extras([logger], "", [Row(1, 3, "", name, "I_XT", value) for value, name in enumerate(names)], "main", step=3)
+    extras.close()
+    below = [path for path in Path(folder).iterdir() if path.is_dir()]
+    assert sorted(curve for path in below for curve in events(path)["I_XT"]) == [(3, 0), (3, 1), (3, 2)]
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
 def test_charts_are_of_what_is_logged_and_drawn(tmp_path: Path) -> None:

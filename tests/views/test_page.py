@@ -441,3 +441,10 @@ def test_beside_a_run_whose_input_is_not_resolved_both_are_in_bits() -> None:
     new = history(["a", "b"])
     figure = compare(run(new), run([row for row in new if "AMI_XT" not in row.quantity]))
     assert {ax.get_xlabel() for ax in figure.axes} == {"information about the input, I(X;T) (bits)"}
+
+
+def test_of_a_run_of_very_many_layers_some_are_drawn_and_all_are_told() -> None:
+    layers = [f"features.{number}" for number in range(60)]
+    text = html_report(run(history(layers, epochs=range(2), errors=False, redundancy=False)))
+    assert text.count("Drawn are 40 of 60 layers, evenly spaced.") >= len(re.findall("<figcaption>", text)) > 0
+    assert all(f"<td>{layer}</td>" in text for layer in layers)

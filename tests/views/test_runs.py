@@ -180,6 +180,59 @@ def test_prefixes_probes_and_sub_runs_are_told_apart(tmp_path: Path) -> None:
     assert by_place(rows).keys() == by_place(measured.history).keys()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"log_prefix": "mine"},
+        {"log_prefix": "my run: "},
+        {"name": "my run"},
+        {"name": "a/b"},
+        {"name": "x/../../y"},
+        {"name": 400 * "x"},
+        {"name": "a\nb\0c"},
+        {"name": "σ", "log_prefix": "other/"},
+    ],
+    ids=range(8),
+)
+def test_whatever_a_run_is_called_it_is_read_back_and_stays_in_its_folder(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    measured = callback(outputs=Outputs(figures=True, log="all"), **options)
+    done = fit(tmp_path / "logs", measured, logger=[TensorBoardLogger(tmp_path / "logs"), CSVLogger(tmp_path / "logs")])
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    found = list((tmp_path / "logs").rglob("infoplane*"))
+    assert {path.parent for path in found} == {Path(done.log_dir)}
+    (table,) = [path for path in found if path.suffix == ".csv"]
+    assert read_run(tmp_path).rows == measured.history
+    assert len([path for path in found if path.suffix == ".png"]) == 2
+    table.unlink()
+    run = read_run(tmp_path)
+    assert by_place(run.rows).keys() == by_place(measured.history).keys()
+    assert run.rows.facts == measured.history.facts
+
+
+def test_layers_with_names_that_look_alike_have_curves_and_runs_of_their_own(tmp_path: Path) -> None:
+    class Alike(TinyCNN):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("a:b", "a b", "a_b", "/", "x\n"):
+                self.add_module(name, nn.Conv2d(1, 2, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen = [
+                module(x).mean() for name, module in self.named_children() if name not in ("conv1", "conv2", "head")
+            ]
+            return super().forward(x) + 0 * sum(seen)
+
+    measured = callback(layers="conv", outputs=Outputs(figures=False, tensorboard_subruns=True))
+    folder = trained(tmp_path, measured, model=Alike)
+    known = {(row.place, row.step): row.value for row in measured.history if row.quantity == "H_T"}
+    assert len({place for place, _ in known}) == 7
+    found = [row for row in read_run(tmp_path).rows if row.quantity == "H_T"]
+    assert sorted(row.value for row in found) == pytest.approx(sorted(known.values()), rel=1e-6)
+    assert len([path for path in folder.iterdir() if path.is_dir() and path.name != "checkpoints"]) == 7
+
+
 def test_of_several_callbacks_rows_and_facts_are_of_the_same_one(tmp_path: Path) -> None:
     """Of the one that wrote most; another's number of samples would make other verdicts."""
     small = callback(name="small", layers="conv1", probe=16, **{"estimator": Estimator(alpha=2)})

@@ -5,7 +5,7 @@ import math
 import pytest
 from histories import history
 
-from lightning_infoplane import Row
+from lightning_infoplane import History, Row
 from lightning_infoplane.measurement.evidence import Change
 from lightning_infoplane.measurement.quantities import (
     AMI_TY,
@@ -19,9 +19,10 @@ from lightning_infoplane.measurement.quantities import (
     I_XT,
     LOG2_N,
     PLANES,
+    by_key,
 )
 from lightning_infoplane.measurement.rows import Pair
-from lightning_infoplane.views.series import Series, last_rows, probes_of
+from lightning_infoplane.views.series import Series, last_rows, probes_of, quantities_of
 
 ADJUSTED, BITS = PLANES
 
@@ -40,6 +41,28 @@ def test_probes_are_those_of_the_rows_in_their_order() -> None:
     assert probes_of(history(["a"])) == [""]
     assert probes_of(history(["a"], probe="val") + history(["a"], probe="train")) == ["val", "train"]
     assert probes_of([]) == []
+
+
+def test_a_history_is_read_by_column_as_its_rows_are_one_by_one() -> None:
+    rows = history(["a", "b"], epochs=(0, 2, 1), probe="train") + history(["a"], epochs=range(2), probe="val")
+    rows += [row._replace(value=7.0) for row in rows[:3]]  # said twice: the last word counts
+    whole = History(rows)
+    assert probes_of(whole) == probes_of(rows)
+    assert quantities_of(whole) == quantities_of(rows)
+    for probe in ("train", "val"):
+        assert sorted(map(str, last_rows(whole, probe))) == sorted(map(str, last_rows(rows, probe)))
+        value = {row[:5]: row.value for row in rows if row.probe == probe}
+        series = Series(whole, probe)
+        assert series.moments == sorted({key[:2] for key in value})
+        assert {key: series.at(key[3], by_key(key[4]), key[:2]) for key in value} == value
+
+
+def test_a_history_may_grow_while_its_series_are_looked_at() -> None:
+    rows = History([of_layer(0, value=1.0)])
+    series = Series(rows, "")
+    rows.extend([of_layer(1, value=2.0)])
+    assert series.values_of(I_XT) == [1.0]
+    assert Series(rows, "").values_of(I_XT) == [1.0, 2.0]
 
 
 def test_the_last_rows_are_those_of_the_probe_s_own_last_measurement() -> None:
