@@ -114,7 +114,7 @@ class MatrixRenyiCallback(Choice, _Callback):
             to be chains, or ``"consecutive"``, each with the next.
         outputs: what is logged, drawn and shown.
         name: tells several callbacks on one Trainer apart: in keys, file names and checkpoints.
-        log_prefix: put before every key; ``"{name}/"`` when left out.
+        log_prefix: put before every key, and a slash after it; the name when left out.
         probe_batch_size: send the probe through the network in pieces of this size. Its activations are then
             held on the CPU until the last piece is through. Error signals take a forward pass more, and outputs
             that can be put together: tensors ``(n, ...)``.

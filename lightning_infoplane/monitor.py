@@ -56,7 +56,8 @@ def _raise(what: str, error: Exception) -> None:
 class Monitor:
     """Measures a network on fixed probes, again and again, in any loop, and remembers.
 
-    The network is left exactly as it was: flags, buffers, gradients, random numbers. X and Y are made once, and the
+    The network is left exactly as it was: parameters, buffers, flags, gradients, random numbers, and what its modules
+    hold in Python. X and Y are made once, and the
     pairs of layers that form a Markov chain are found once, at the first measurement.
 
     Args:

@@ -52,11 +52,12 @@ def stepped(trainer: lp.Trainer) -> int | None:
 def unfinished_end(trainer: lp.Trainer) -> tuple[int, int] | None:
     """In ``on_train_start``, epoch and step at which a resumed run goes on; None in the midst of an epoch.
 
-    A checkpoint from an epoch's last batch is written before that batch is counted, and before the epoch ends, which
-    Lightning does not make up for.
+    A checkpoint from an epoch's last batch is written before that batch is counted, and before the epoch ends.
+    Lightning goes on with the next epoch; before 2.6 it repeats the batch, and then the epoch ends after all.
     """
     loop = trainer.fit_loop.epoch_loop
-    return (trainer.current_epoch, loop._batches_that_stepped) if loop.batch_progress.is_last_batch else None
+    at_the_end = trainer.current_epoch > 0 and loop.batch_progress.is_last_batch
+    return (trainer.current_epoch, loop._batches_that_stepped) if at_the_end else None
 
 
 def epoch_end_step(trainer: lp.Trainer) -> int:
