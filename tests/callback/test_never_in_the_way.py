@@ -1,14 +1,18 @@
 """Nothing of ours ends a run, or changes what it logs; what was measured is where the user looks for it."""
 
+import gc
 import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as lp
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from networks import TinyCNN, callback, drawing, fit, images, loader, moments, said, trainer
+from matplotlib.figure import Figure
+from networks import TinyCNN, callback, drawing, fit, hooks_on, images, loader, moments, said, trainer
 from torch import Tensor, nn
 
 from lightning_infoplane import AtEpochs, Draw, Probe, Schedule
@@ -188,6 +192,32 @@ def test_what_a_network_logs_in_forward_is_not_logged_of_the_probe(tmp_path: Pat
     for key in ("norm", "mean"):
         assert done.callback_metrics[key] == alone.callback_metrics[key]
     assert not {"log", "log_dict"} & set(done.lightning_module.__dict__)
+
+
+# ------------------------------------------------------------------------------------------------ what grows
+
+
+class Watch(lp.Callback):
+    """What there is at the beginning of each epoch."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, int]] = []
+
+    def on_train_epoch_start(self, trainer: lp.Trainer, pl_module: lp.LightningModule) -> None:
+        gc.collect()
+        tensors = sum(issubclass(type(one), Tensor) for one in gc.get_objects())
+        figures = sum(issubclass(type(one), Figure) for one in gc.get_objects())
+        self.seen.append((hooks_on(pl_module), tensors, figures))
+
+
+def test_hooks_tensors_and_figures_are_as_many_after_every_epoch(tmp_path: Path) -> None:
+    """With pictures and a checkpoint at each; the first ones fill caches."""
+    watch = Watch()
+    keeper = ModelCheckpoint(tmp_path / "kept", save_last=True)
+    fit(tmp_path, callback(**drawing()), keeper, watch, max_epochs=12, logger=CSVLogger(tmp_path))
+    hooks, _, _ = watch.seen[0]
+    assert {seen[0] for seen in watch.seen} == {hooks}
+    assert len(set(watch.seen[4:])) == 1
 
 
 # ------------------------------------------------------------------------------------- the history where one looks
