@@ -338,8 +338,9 @@ All with the default bandwidth; but of claim 3 the paper's definition stands und
 - *By the evidence*: decreases / increases / undecided / no value. A gap is decided if it is larger than 0.01 and
   Student's t, of its standard error over blocks of the probe, is significant at 5 % after Holm's correction over the
   gaps of one network at one moment.
-- AMI has *no value* where what a layer shares with itself cannot be told from chance, as where the kernel sees all
-  samples as different (H near log2 n) or as alike (H near 0). *2 of 3* behind a number: so many networks have one.
+- AMI has *no value* where a layer is saturated, to its kernel nearly all samples differ (H above 95 % of log2 n), or
+  where what it shares with itself cannot be told from chance, as where all are alike (H near 0). *2 of 3* behind a
+  number: so many networks have one.
 - *a to b*: at the fewest and at the most filters. *Rises* and *falls*: by more than 0.01.
 - Numbers are means ± standard deviations over networks, one a seed; in brackets is the standard error over the probe,
   or, of pairs of maps, that of sampling the pairs."""
