@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from lightning_infoplane.estimator.limits import COLLAPSED_SHARE, SATURATED_SHARE
+from lightning_infoplane.estimator.limits import COLLAPSED_SHARE, RESOLVED_BITS, SATURATED_SHARE
 from lightning_infoplane.measurement.evidence import LEVEL, Change, changes, holm
 from lightning_infoplane.measurement.quantities import DPI_AMI_XT, LOG2_N, OUTLIER, SIGNS, Signs
 from lightning_infoplane.measurement.quantity import Quantity, Subject
@@ -66,6 +66,7 @@ class Judgement(NamedTuple):
             that is otherwise fine.
         outlier: the number of the sample that is like no other; NaN where there is none.
         of_itself: of which of the two ``itself`` is.
+        of_entropy: whose share it is, where not the layer's: that of the input, which saturates for all layers.
     """
 
     verdict: Verdict
@@ -75,6 +76,7 @@ class Judgement(NamedTuple):
     at_chance: Mapping[Quantity, tuple[float, float]] = {}
     outlier: float = math.nan
     of_itself: Quantity | None = None
+    of_entropy: Quantity | None = None
 
     @property
     def word(self) -> str:
@@ -90,7 +92,7 @@ class Judgement(NamedTuple):
         signs = SIGNS[self.subject]
         chance = [f"{one.symbol} is {_rounded(value)} (p = {p:.2g})" for one, (value, p) in self.at_chance.items()]
         return verdict.sentence.format(
-            entropy=signs.entropy.symbol,
+            entropy=(self.of_entropy or signs.entropy).symbol,
             share=max(0.0, self.share),
             itself=(self.of_itself or signs.itself).symbol,
             itself_bits=_rounded(self.itself),
@@ -102,10 +104,10 @@ class Judgement(NamedTuple):
 def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIVATIONS) -> dict[str, Judgement]:
     """What the numbers of one measurement are worth, by layer; nothing where log2 n is not known.
 
-    *Saturated*: entropy above 95 % of log2 n. *Not resolved*: no adjusted information, because what the layer shares
-    with itself is too little to divide by; *collapsed* where its entropy is below 5 % of log2 n besides. *At chance*:
-    independence is not refuted at 5 %, after Holm's correction over the layers. *Outlier*: one sample is like no other.
-    Otherwise *ok*.
+    *Saturated*: entropy above 95 % of log2 n, of the layer, or of the input where no layer has adjusted information.
+    *Not resolved*: no adjusted information, because what the layer shares with itself is too little to divide by;
+    *collapsed* where its entropy is below 5 % of log2 n besides. *At chance*: independence is not refuted at 5 %, after
+    Holm's correction over the layers. *Outlier*: one sample is like no other. Otherwise *ok*.
 
     Example:
         >>> rows = [Row(0, 0, "", "", "log2_n", 9.0), Row(0, 0, "", "conv", "H_T", 8.9)]
@@ -118,6 +120,7 @@ def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIV
     signs = SIGNS[subject]
     layers = [str(place) for place, key in value if key == signs.entropy.key]
     at_chance = _at_chance(value, layers, signs.information)
+    of_input = value.get(("", signs.input.key), 0.0) / value["", LOG2_N.key]
     judged = {}
     for layer in layers:
         share = value[layer, signs.entropy.key] / value["", LOG2_N.key]
@@ -127,7 +130,12 @@ def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIV
         verdict = _verdict(share, itself, known, at_chance[layer])
         if verdict is Verdict.OK and not math.isnan(outlier):
             verdict = Verdict.OUTLIER
-        judged[layer] = Judgement(verdict, subject, share, itself, at_chance[layer], outlier, of_itself)
+        of_entropy = None
+        if verdict is Verdict.NOT_RESOLVED and of_input > SATURATED_SHARE and itself >= RESOLVED_BITS:
+            verdict = Verdict.SATURATED
+            share = of_input
+            of_entropy = signs.input
+        judged[layer] = Judgement(verdict, subject, share, itself, at_chance[layer], outlier, of_itself, of_entropy)
     return judged
 
 

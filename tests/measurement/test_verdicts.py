@@ -267,6 +267,28 @@ def test_where_the_input_is_not_resolved_no_layer_is_blamed() -> None:
     assert judged["layer"].of_itself is E_XX
 
 
+@pytest.mark.parametrize("subject", Subject)
+def test_where_the_input_is_saturated_it_is_named_and_no_layer(subject: Subject) -> None:
+    """What the layer shares with itself is plenty: that it were too little would be false."""
+    signs = SIGNS[subject]
+    values = layer_of(5.0, 0.5, None, subject=subject) | {("", signs.input.key): 9.7}
+    judgement = judge(rows_of(values), subject=subject)["conv"]
+    assert judgement.verdict is Verdict.SATURATED
+    assert judgement.sentence.startswith(f"{signs.input.symbol} is 97% of log2 n: to the kernel all samples differ")
+    assert (
+        judge(rows_of(values | {("", signs.input.key): 9.4}), subject=subject)["conv"].verdict is not judgement.verdict
+    )
+
+
+def test_an_input_that_the_kernel_saturates_on_measured_layers() -> None:
+    samples = 1.5 * normal(4, 20, seed=3)[torch.arange(256) % 4] + normal(256, 20, seed=4)
+    rows = InformationPlane(Estimator(bandwidth=Fixed(2.6))).measure(samples, None, {"half": 0.5 * samples})
+    judgement = judge(rows)["half"]
+    assert not [row for row in rows if row.quantity == "AMI_XT"]
+    assert 0.95 < judgement.share < 0.99
+    assert judgement.sentence.startswith(f"H(X) is {judgement.share:.0%} of log2 n")
+
+
 @pytest.mark.parametrize("how", ["blocks", Jackknife(4)], ids=["blocks", "jackknife"])
 def test_a_perfect_detector_of_a_rare_class_is_ok(how: Any) -> None:
     """Its entropy is a twentieth of log2 n, and all of it is information."""
