@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.network.covering import covering_pairs
-from lightning_infoplane.network.hooks import hold, intercept
+from lightning_infoplane.network.hooks import hold, intercept, without_cudnn
 from lightning_infoplane.network.structures import first_tensor, replace_tensors, tensors_in
 from lightning_infoplane.network.undisturbed import undisturbed
 from lightning_infoplane.network.untrained import opened
@@ -124,13 +124,8 @@ def _cut_everywhere(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, _Cut]
         # Copies: an in-place activation downstream must overwrite neither.
         return replace_tensors(output, lambda _: cuts[name].onward.clone(), first_only=True)
 
-    cudnn = torch.backends.cudnn.enabled
-    try:
-        torch.backends.cudnn.enabled = False  # it has no backward pass of a recurrent network in eval mode
-        with intercept(layers, visit):
-            yield cuts
-    finally:
-        torch.backends.cudnn.enabled = cudnn
+    with without_cudnn(), intercept(layers, visit):
+        yield cuts
 
 
 def _feeding(tensors: Sequence[Tensor], before: Sequence[str], cuts: Mapping[str, _Cut]) -> list[str]:

@@ -13,7 +13,7 @@ from torch.nn.modules import module as torch_module
 
 from lightning_infoplane.network.structures import first_tensor, replace_tensors
 
-__all__ = ["GLOBAL_HOOKS", "capture", "hold", "intercept", "silence"]
+__all__ = ["GLOBAL_HOOKS", "capture", "hold", "intercept", "silence", "without_cudnn"]
 
 _KINDS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 # Their hooks make, gather or scale what a forward pass computes with.
@@ -81,13 +81,19 @@ def hold(layers: Mapping[str, nn.Module], cut: str | None = None) -> Iterator[di
         # Downstream gets a copy: an in-place activation would make ours the gradient of another tensor.
         return replace_tensors(output, lambda _: onward.clone(), first_only=True)
 
-    cudnn = torch.backends.cudnn.enabled
+    with without_cudnn(), intercept(layers, visit):
+        yield held
+
+
+@contextmanager
+def without_cudnn() -> Iterator[None]:
+    """For gradients: cuDNN has no backward pass of a recurrent network in eval mode."""
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
     try:
-        torch.backends.cudnn.enabled = False  # it has no backward pass of a recurrent network in eval mode
-        with intercept(layers, visit):
-            yield held
+        yield
     finally:
-        torch.backends.cudnn.enabled = cudnn
+        torch.backends.cudnn.enabled = enabled
 
 
 def _takes_hooks(module: nn.Module) -> bool:
