@@ -171,7 +171,7 @@ class MatrixRenyiCallback(Choice, _Callback):
         self._wanted = as_wanted(self.probe)
         self._schedule = as_schedule(schedule)
         prefix = (f"{name}/" if name else "") if log_prefix is None else log_prefix
-        self._writer = Writer(outputs, f"infoplane-{name}" if name else "infoplane", prefix)
+        self._writer = Writer(outputs, name, prefix)
         self._mailbox = Mailbox()
         self._monitor: Monitor | None = None
         self._saved: dict[str, Any] = {}  # what a run goes on from
@@ -347,7 +347,7 @@ class MatrixRenyiCallback(Choice, _Callback):
     def _make_up(self, trainer: lp.Trainer) -> None:
         """Measure what a checkpoint from an epoch's last step has not: Lightning goes on with the next epoch."""
         end = None if self._schedule.counts_steps else position.unfinished_end(trainer)
-        if end is None or end[0] in {row.epoch for row in self.history}:
+        if end is None or end[0] in self.history.epochs:
             return
         if self._is_due(trainer, end[0]):
             self._measure_and_log(trainer, *end)

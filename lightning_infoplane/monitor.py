@@ -107,16 +107,25 @@ class Monitor:
     ) -> None:
         self.network: nn.Module = NETWORK("network", network)
         self.probes = probes_by_name(probe)
-        check_options(estimator=estimator, forward_fn=forward_fn, dpi_pairs=dpi_pairs)
-        check_options(error_signals=error_signals, redundancy=redundancy)
-        check_options(ranks=ranks, context=context, notice=notice, on_failure=on_failure)
+        options = check_options(
+            estimator=estimator,
+            forward_fn=forward_fn,
+            dpi_pairs=dpi_pairs,
+            error_signals=error_signals,
+            redundancy=redundancy,
+            ranks=ranks,
+            context=context,
+            notice=notice,
+            on_failure=on_failure,
+            batch_size=batch_size,
+        )
         self.layers = choose_layers(network, layers, bool(error_signals))
         self._names = sorted(self.layers)
         self.plane = InformationPlane(estimator, _chosen(redundancy, Redundancy))
         self.chains: Chains | None = None
         self._signals = _chosen(error_signals, ErrorSignals)
         self._forward_fn = forward_fn
-        self._batch_size: int | None = check_options(batch_size=batch_size)["batch_size"]
+        self._batch_size: int | None = options["batch_size"]
         self._dpi_pairs = dpi_pairs
         self._ranks = ranks
         self._context = context

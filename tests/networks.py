@@ -1,5 +1,8 @@
 """Small real networks, data and Trainers for the tests of the Lightning side. Everything takes milliseconds."""
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -186,3 +189,18 @@ def assert_same(found: object, expected: object, what: str = "") -> None:
         assert torch.equal(found, expected), f"{what}: other values"
     else:
         assert found == expected, f"{what}: {found!r} instead of {expected!r}"
+
+
+def in_processes(script: Path, *arguments: str, seconds: float) -> str:
+    """What a script that trains in processes of its own writes to the terminal; an error if it fails or hangs."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

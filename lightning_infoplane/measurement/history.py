@@ -62,6 +62,11 @@ class History(Sequence[Row]):
         """Row by row."""
         return self.table.rows()
 
+    @property
+    def epochs(self) -> set[int]:
+        """Those that were measured; no row is made for it."""
+        return {epoch for epoch, _ in self.table.moments}
+
     def __eq__(self, other: object) -> bool:
         """Whether the rows are the same; a value that is no number is the same as another such one."""
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(_are_same, self, other))

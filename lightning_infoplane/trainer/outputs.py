@@ -74,14 +74,13 @@ class Writer:
 
     Args:
         outputs: what is wanted.
-        stem: what file names and tags begin with.
+        name: of the callback, where there are several; file names and tags begin with ``infoplane-{name}``.
         prefix: what keys begin with.
     """
 
-    def __init__(self, outputs: Outputs, stem: str, prefix: str) -> None:
+    def __init__(self, outputs: Outputs, name: str, prefix: str) -> None:
         self._outputs = outputs
-        first, *name = stem.split("-", 1)
-        self._stem = "-".join([first, *(file_name(log_key(one)) for one in name)])  # never out of the run's folder
+        self._stem = f"infoplane-{file_name(log_key(name))}" if name else "infoplane"  # never out of the run's folder
         self._prefix = prefix
         self._tensorboard = TensorBoardExtras(outputs.tensorboard_layout, outputs.tensorboard_subruns)
         self.begin()

@@ -4,14 +4,12 @@ Twenty kinds of failure, on each of two processes. One that waited for the other
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import in_processes
 
 SCRIPT = Path(__file__).with_name("two_ranks_faults.py")
 SECONDS = 400  # all runs together take about thirty
@@ -52,16 +50,7 @@ SILENT_ON_RANK_1 = {"data set", "table", "logger", "logger without a folder", "p
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of all runs: to start two processes takes longer than to train."""
     folder = tmp_path_factory.mktemp("faults")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(folder), ";".join(KINDS)],
-        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    in_processes(SCRIPT, str(folder), ";".join(KINDS), seconds=SECONDS)
     return folder
 
 

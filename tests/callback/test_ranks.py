@@ -1,14 +1,12 @@
 """Two processes on gloo: the same numbers on both, nobody waits for ever, the probe is rank 0's."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import in_processes
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 SECONDS = 240  # all runs together take about twenty; one that hangs is ended
@@ -20,21 +18,12 @@ Reports = list[dict[str, Any]]
 
 def run(folder: Path, scenarios: Sequence[str], strategy: str, ranks: int = 2) -> tuple[dict[str, Reports], str]:
     """What each rank reported of each scenario, and what all wrote to the terminal."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PL_")}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), ",".join(scenarios), strategy, str(folder)],
-        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    written = in_processes(SCRIPT, ",".join(scenarios), strategy, str(folder), seconds=SECONDS)
     reports = {
         scenario: [json.loads((folder / scenario / f"rank{rank}.json").read_text()) for rank in range(ranks)]
         for scenario in scenarios
     }
-    return reports, done.stdout + done.stderr
+    return reports, written
 
 
 @pytest.fixture(scope="module")

@@ -169,23 +169,23 @@ def drawn(writer: Writer, album: Album, clock: Clock, moments: list[float], seco
 def test_which_measurements_are_drawn(
     album: Album, clock: Clock, figures: Any, moments: list[float], steps: list[int]
 ) -> None:
-    writer = Writer(Outputs(figures=figures), "infoplane", "")
+    writer = Writer(Outputs(figures=figures), "", "")
     assert drawn(writer, album, clock, moments) == steps
 
 
 def test_cheap_pictures_are_drawn_at_every_measurement(album: Album, clock: Clock) -> None:
-    writer = Writer(Outputs(), "infoplane", "")
+    writer = Writer(Outputs(), "", "")
     assert drawn(writer, album, clock, [0, 20, 40, 60, 80], seconds=0.5) == [0, 1, 2, 3, 4]
 
 
 def test_a_new_run_is_billed_for_its_own_pictures_only(album: Album, clock: Clock) -> None:
-    writer = Writer(Outputs(), "infoplane", "")
+    writer = Writer(Outputs(), "", "")
     for _ in range(2):
         assert drawn(writer, album, clock, [0, 20, 200]) == [0, 2]
 
 
-def test_table_texts_and_pictures_are_named_by_the_stem(album: Album, clock: Clock) -> None:
-    writer = Writer(Outputs(), "infoplane-mine", "mine/")
+def test_table_texts_and_pictures_are_named_after_the_callback(album: Album, clock: Clock) -> None:
+    writer = Writer(Outputs(), "mine", "mine/")
     texts = {"card": "**bold**", "facts": "    {}"}
     writer.write(rank(album), History(ROWS), ROWS, 3, texts=texts, draw=painter(clock, 1))
     assert [path.name for path in album.log_dir.iterdir()] == ["infoplane-mine.csv"]
@@ -195,7 +195,7 @@ def test_table_texts_and_pictures_are_named_by_the_stem(album: Album, clock: Clo
 
 
 def test_texts_are_written_without_figures_too(album: Album, clock: Clock) -> None:
-    writer = Writer(Outputs(figures=False), "infoplane", "")
+    writer = Writer(Outputs(figures=False), "", "")
     writer.write(rank(album), History(ROWS), ROWS, 3, texts={"card": "text"}, draw=painter(clock, 1))
     assert album.texts == [("infoplane/card", "text", 3)]
     assert album.pictures == []
@@ -206,7 +206,7 @@ def test_texts_are_written_without_figures_too(album: Album, clock: Clock) -> No
 def test_other_ranks_and_runs_of_one_batch_leave_nothing(
     album: Album, clock: Clock, options: dict[str, Any], figures: Any
 ) -> None:
-    writer = Writer(Outputs(figures=figures), "infoplane", "")
+    writer = Writer(Outputs(figures=figures), "", "")
     for step in range(3):
         writer.write(rank(album, **options), History(ROWS), ROWS, step, texts={"card": "text"}, draw=painter(clock, 10))
     writer.end(rank(album, **options), painter(clock, 10))
@@ -221,7 +221,7 @@ MAIN = {"mine/H_X", "mine/AMI_XT/conv1", "mine/I_XT/conv1"}
     ("log", "expected"), [("main", MAIN), ("all", MAIN | {"mine/AMI_XT_stderr/conv1", "mine/bandwidth/conv1"})]
 )
 def test_what_is_logged_is_what_was_asked_for(album: Album, log: Any, expected: set[str]) -> None:
-    writer = Writer(Outputs(log=log), "infoplane", "mine/")
+    writer = Writer(Outputs(log=log), "", "mine/")
     writer.log_at_step(rank(album), ROWS, step=7, epoch=2)
     module = Module()
     writer.log_at_epoch_end(module, ROWS)
@@ -264,7 +264,7 @@ def test_who_is_shown_progress(
             made.append(self)
 
     monkeypatch.setattr(outputs, "tqdm", Bar)
-    with Writer(Outputs(prog_bar=prog_bar), "infoplane", "").progress_bar(trainer, 4):
+    with Writer(Outputs(prog_bar=prog_bar), "", "").progress_bar(trainer, 4):
         (bar,) = made
         assert bar.disable == hidden
         if not hidden:
@@ -281,7 +281,7 @@ def test_a_bar_that_cannot_be_shown_costs_nothing(
 ) -> None:
     monkeypatch.setattr(owner, name, broken)
     done = []
-    with Writer(Outputs(prog_bar=True), "infoplane", "").progress_bar(rank(album), 4) as advance:
+    with Writer(Outputs(prog_bar=True), "", "").progress_bar(rank(album), 4) as advance:
         advance(2)
         done.append(2)
     assert done == [2]
@@ -290,7 +290,7 @@ def test_a_bar_that_cannot_be_shown_costs_nothing(
 def test_what_fails_beside_a_bar_is_no_business_of_it(album: Album) -> None:
     with (
         pytest.raises(ZeroDivisionError, match="of the measurement"),
-        Writer(Outputs(prog_bar=True), "infoplane", "").progress_bar(rank(album), 4),
+        Writer(Outputs(prog_bar=True), "", "").progress_bar(rank(album), 4),
     ):
         raise ZeroDivisionError("of the measurement")
 
@@ -303,7 +303,7 @@ def test_unasked_progress_is_shown_from_ten_seconds_on(
     monkeypatch.setattr("tqdm.std.time", clock)
     trainer = rank(album)
     trainer.progress_bar_callback = "a bar"
-    with Writer(Outputs(), "infoplane", "").progress_bar(trainer, 4) as advance:
+    with Writer(Outputs(), "", "").progress_bar(trainer, 4) as advance:
         clock.now += seconds
         advance(2)
     assert ("information plane" in capsys.readouterr().err) == shown
