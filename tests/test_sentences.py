@@ -40,8 +40,50 @@ class Zeros(nn.Module):
 class Noise(nn.Module):
     """A layer that has nothing of its input."""
 
+    def __init__(self, seed: int = 5) -> None:
+        super().__init__()
+        self.seed = seed
+
     def forward(self, x: Tensor) -> Tensor:
-        return torch.randn(len(x), 4, generator=torch.Generator().manual_seed(5))
+        return torch.randn(len(x), 4, generator=torch.Generator().manual_seed(self.seed))
+
+
+class Rounded(nn.Module):
+    """A constant, but for the last bit of every third sample."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        constant = torch.full((len(x), 6), 0.7)
+        constant[::3] = torch.nextafter(constant[::3], torch.ones(()))
+        return constant
+
+
+class Wild(nn.Module):
+    """A layer that puts one sample far from all others."""
+
+    def __init__(self, sample: int) -> None:
+        super().__init__()
+        self.sample = sample
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = x.flatten(1).clone()
+        values[self.sample % len(x)] = 1e6
+        return values
+
+
+class OddOnes(nn.Sequential):
+    """Several layers of each kind that say less than it seems, beside two that are fine."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+        self.odd = nn.ModuleList(
+            [Zeros(), Zeros(), Rounded(), *(Noise(seed) for seed in range(12)), Wild(17), Wild(17), Wild(40)]
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.odd:
+            layer(x)
+        logits: Tensor = self[2](self[1](self[0](x.flatten(1))))
+        return logits
 
 
 class LeNet(nn.Module):
@@ -115,6 +157,7 @@ MAKERS: dict[str, Callable[[], History]] = {
     "too small a bandwidth": lambda: history_of(
         digits_cnn, ["conv", "linear"], a_probe(), estimator=Estimator(bandwidth=MedianDistance(scale=0.1))
     ),
+    "odd layers": lambda: history_of(OddOnes, ["0", "2", "odd.*"], a_probe()),
     "no targets": lambda: history_of(digits_cnn, ["conv"], a_probe(targets=False)),
 }
 
@@ -418,19 +461,74 @@ def test_the_probe_is_told(told: Told) -> None:
 
 
 def test_remarks_are_true_of_every_measurement_and_none_is_missing(told: Told) -> None:
-    """Of activations and of error signals."""
+    """Of activations and of error signals: a sentence a verdict, with all its layers and the range of their numbers."""
     for moment, rows in zip(moments(told.rows), by_moment(told.rows), strict=True):
         said = dict(remarks(rows))
         for of_errors in (False, True):
-            for place in moment.column(SIGNS[of_errors][0]):
-                layer = str(place)
-                word = word_for(moment, layer, of_errors)
-                about = f" {'the error signal of ' if of_errors else ''}{layer} {word}"
-                sentence = said.pop(about, "")
-                start = f"{'the error signal of ' if of_errors else ''}layer {layer!r}: {word}. "
-                assert sentence.startswith(start) == (word != "ok")
-                assert_against(sentence.removeprefix(start), moment, layer, of_errors)
+            for (word, *_), layers in layers_by_case(moment, of_errors).items():
+                of = "the error signal of " if of_errors else ""
+                sentence = said.pop(f" {of}{word}: {', '.join(layers)}")
+                if len(layers) == 1:
+                    start = f"{of}layer {layers[0]!r}: {word}. "
+                    assert sentence.startswith(start)
+                    assert_against(sentence.removeprefix(start), moment, layers[0], of_errors)
+                else:
+                    assert_of_many(sentence, moment, layers, str(word), of_errors)
         assert said == {}
+
+
+def layers_by_case(moment: Moment, of_errors: bool) -> dict[tuple[object, ...], list[str]]:
+    """Layers that one sentence tells of, by word and what else it says."""
+    found: dict[tuple[object, ...], list[str]] = {}
+    for place in moment.column(SIGNS[of_errors][0]):
+        layer = str(place)
+        word = word_for(moment, layer, of_errors)
+        if word == "ok":
+            continue
+        bandwidth = moment.of(layer, "bandwidth_error" if of_errors else "bandwidth")
+        of_input = (moment.of("", "E_XX") or 0.0) < (moment.of(layer, SIGNS[of_errors][1]) or 0.0)
+        case = {"collapsed": bandwidth == 0, "not resolved": of_input and not of_errors}.get(word)
+        found.setdefault((word, case), []).append(layer)
+    return found
+
+
+def assert_of_many(sentence: str, moment: Moment, layers: list[str], word: str, of_errors: bool) -> None:
+    """How many, which, and a range whose ends are numbers of theirs and which holds all of them."""
+    entropy, itself, information = SIGNS[of_errors]
+    of = "the error signals of " if of_errors else ""
+    assert sentence.startswith(f"{of}{len(layers)} layers: {word}. ")
+    names = ", ".join(layers[:8]) + (f", … ({len(layers)})" if len(layers) > 8 else "")
+    assert sentence.endswith(f" They are {names}.")
+    log2_n = moment.of("", "log2_n") or math.nan
+    ranges: list[tuple[str, str, float]] = []  # of a symbol's number: where it is, how it is called, its unit
+    if word in ("saturated", "collapsed"):
+        ranges = [(entropy, r"H\(.\) is ([\d.]+)(?:% to ([\d.]+))?% of log2 n", 100 / log2_n)]
+    elif word == "not resolved":
+        ranges = [(itself, rf"E\(.;.\) is ({NUMBER})(?: to ({NUMBER}))? bits", 1.0)]
+    elif word != "outlier":
+        at_chance = [key for key in information if SYMBOLS[key] in sentence]
+        for key in at_chance:
+            symbol = re.escape(SYMBOLS[key])
+            ranges.append((key, rf"{symbol} is ({NUMBER})(?: to ({NUMBER}))? \(p", 1.0))
+            ranges.append((f"{key}_p", rf"{symbol} is [^(]*\(p = (\S+?)(?: to (\S+?))?\)", 1.0))
+    for key, pattern, unit in ranges:
+        (ends,) = re.findall(pattern, sentence)
+        values = [unit * (moment.of(layer, key) or 0.0) for layer in layers]
+        if key == itself and moment.of("", "E_XX") is not None and "E(X;X)" in sentence:
+            values = [moment.of("", "E_XX") or 0.0]
+        for text, value in zip(ends, (min(values), max(values)), strict=True):
+            if key.endswith("_p"):
+                assert float(text or ends[0]) == pytest.approx(value, rel=0.06)
+            else:
+                assert_is(text or ends[0], value)
+
+
+def test_the_verdicts_of_many_layers_are_a_few_sentences() -> None:
+    *_, last = by_moment(run("odd layers").rows)
+    words = [message.partition(".")[0] for _, message in remarks(last)]
+    assert words[0] == "3 layers: collapsed"
+    assert "3 layers: outlier" in words
+    assert len(words) <= 5  # a noise of twelve may have something of the input or of the target by chance
 
 
 def by_moment(rows: Sequence[Row]) -> Iterator[list[Row]]:

@@ -1,7 +1,11 @@
-"""What a user is told before any training, and the only thing that ends a run unasked."""
+"""What ends a run before it begins, and what is only told."""
 
-__all__ = ["SetupError"]
+__all__ = ["NotMeasurableError", "SetupError"]
 
 
 class SetupError(ValueError):
-    """An argument that cannot be meant for this network or these data, or a run that must not be gone on with."""
+    """What is asked for cannot be: told before any training, which does not begin."""
+
+
+class NotMeasurableError(ValueError):
+    """Data or a network that cannot be measured as they are: told whole, with what to pass, and training goes on."""

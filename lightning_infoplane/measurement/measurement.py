@@ -21,11 +21,12 @@ from lightning_infoplane.measurement.columns import (
     of_the_probe,
 )
 from lightning_infoplane.measurement.entropies import Known, numbers
+from lightning_infoplane.measurement.failures import is_of_memory, reason_of
 from lightning_infoplane.measurement.formulas import Term
-from lightning_infoplane.measurement.listener import Listener
+from lightning_infoplane.measurement.listener import Listener, few
 from lightning_infoplane.measurement.quantity import Of, Quantity, Subject
-from lightning_infoplane.measurement.ranks import Ranks, shape_of
-from lightning_infoplane.measurement.reduced import Reduced
+from lightning_infoplane.measurement.ranks import Ranks, disagreement, shape_of
+from lightning_infoplane.measurement.reduced import Reduced, unfit, without_rounding
 from lightning_infoplane.measurement.reference import Reference
 from lightning_infoplane.measurement.rows import Pair, Place
 from lightning_infoplane.measurement.settings import Estimator
@@ -34,13 +35,12 @@ from lightning_infoplane.measurement.values import Numbers
 
 __all__ = ["Measurement", "Value"]
 
-_NOT_FINITE = "layer {layer!r} has NaN or infinite values: it is left out."
-_NOT_ON_ALL = "layer {layer!r} is left out: the processes did not all call it, or not with an output of the same shape."
+# Why a layer is left out.
+_NOT_FINITE = "NaN or infinite values"
 _NO_SPECTRUM = (
-    "layer {layer!r} is left out: its Gram matrix has no spectrum. Float32 does not resolve it at this bandwidth, or "
-    "the solver failed. MedianDistance(scale=2) is a larger bandwidth."
+    "a Gram matrix without a spectrum, which float32 does not resolve at this bandwidth, or the solver failed; "
+    "MedianDistance(scale=2) is a larger bandwidth"
 )
-_NO_PAIRS = "layer {layer!r} has one feature map and so no pairs: its redundancy is left out."
 
 
 class Value(NamedTuple):
@@ -62,7 +62,7 @@ class Measurement:
         previous: bandwidths by layer at an earlier time, for rules that freeze or smooth theirs.
         pairs: layers between which gaps are wanted; each layer and the next where none are given.
         redundancy: how feature maps are compared; None does not compare them.
-        listener: told of progress, and of a layer that is left out.
+        listener: told of progress, and of layers that are left out.
     """
 
     def __init__(
@@ -90,28 +90,62 @@ class Measurement:
         self._layers: dict[str, Tensor] = {}
         self._numbers: dict[tuple[str, Quantity], Tensor] = {}  # known before the spectra, each rank's own
         self._known: dict[tuple[str, Quantity], float] = {}  # the same of rank 0, on the host
+        self._failed: dict[str, str] = {}  # why a layer could not be reduced
+        self._failure: Exception | None = None  # of the first, while none could: it holds a layer's activation
+        self._without_pairs: list[str] = []
 
     def add(self, name: str, activation: Tensor) -> None:
-        """Reduce a layer's activation ``(n, ...)`` to its Gram matrix; nothing else of it is kept."""
-        if activation.ndim == 0 or len(activation) != self.n:
-            raise ValueError(f"{name}: expected one value a sample, ({self.n}, ...), got {tuple(activation.shape)}.")
+        """Reduce a layer's activation ``(n, ...)`` to its Gram matrix; nothing else of it is kept.
+
+        A layer of which that fails is left out. Where it fails of all, :meth:`evaluate` raises the first failure.
+
+        Raises:
+            MemoryError: and ``torch.OutOfMemoryError``, which are of the whole measurement.
+        """
+        try:
+            why = unfit(activation, self.n)
+            if not why:
+                self._reduce(name, activation)
+        except Exception as error:  # of one layer, which may be anything, and is to cost the others nothing
+            if is_of_memory(error):
+                raise
+            self._fail(name, reason_of(error), error)
+            return
+        if why:
+            self._fail(name, why, ValueError(f"layer {name!r}: {why}."))
+            return
+        self._failure = None
+        self._listener.progress(1)
+
+    def _reduce(self, name: str, activation: Tensor) -> None:
+        """What is known of a layer without its spectrum: kept only where all of it was found."""
         maps = as_variables(activation)
         rule = self._estimator.bandwidth
         reference = self._reference
-        self.sigmas[name] = rule(maps, target=reference.guide, previous=self._previous.get(name))
-        gram = gaussian_gram(maps, self.sigmas[name])
-        layer = Reduced(gram, self.sigmas[name], self._compare_maps(name, maps, gram))
-        for quantity in functions_of(self.subject):
-            self._numbers |= {(name, one): number for one, number in _apply(quantity, layer).items()}
-        self._layers[name] = for_spectra(gram).to(reference.sides.input.device)  # a model in parts: one place for all
-        self._listener.progress(1)
+        sigma = rule(maps, target=reference.guide, previous=self._previous.get(name))
+        live = without_rounding(maps, sigma)
+        gram = gaussian_gram(maps, live)
+        layer = Reduced(gram, live, self._compare_maps(name, maps, gram))
+        known = [layer.numbers(quantity) for quantity in functions_of(self.subject)]
+        matrix = for_spectra(gram).to(reference.sides.input.device)  # a model in parts: one place for all
+        self.sigmas[name] = sigma  # as the rule found it, who goes on from it at the next measurement
+        self._numbers |= {(name, quantity): number for numbers in known for quantity, number in numbers.items()}
+        self._layers[name] = matrix
+
+    def _fail(self, name: str, why: str, error: Exception) -> None:
+        """Note of a layer that it could not be reduced: the processes have to agree on it first."""
+        self._failed[name] = why
+        if not self._layers and self._failure is None:
+            self._failure = error
 
     def evaluate(self, ranks: Ranks) -> list[Value]:
         """All quantities; a layer that is not finite, or that is not the same on all processes, is left out.
 
         Raises:
             RuntimeError: on every process, if anything failed on one of them.
+            Exception: the failure, where there is one process; of the first layer, if all of them failed.
         """
+        self._tell_of_pairs()
         grams = self._of_rank_0(ranks)
         whole, parts = self._numbers_of_parts(grams, ranks)
         return ranks.together(lambda: self._values(list(grams), whole, parts), self._device)
@@ -166,7 +200,7 @@ class Measurement:
         if self._redundancy is None:
             return None
         if maps.shape[1] == 1:
-            self._listener.notice(f"{name} pairs", _NO_PAIRS.format(layer=name))
+            self._without_pairs.append(name)
             return None
         if not bool(gram.sum().isfinite()):  # the layer will be left out, but not before all ranks have agreed on it
             return None
@@ -175,6 +209,19 @@ class Measurement:
         guide = None if reference.guide is None else for_spectra(reference.guide)
         rule = self._estimator.bandwidth
         return layer_redundancy(reference.sides.input, for_spectra(maps), rule, alpha, self._redundancy, guide)
+
+    def _tell_of_pairs(self) -> None:
+        """One sentence of all layers that cannot be compared with themselves."""
+        names = self._without_pairs
+        if not names:
+            return
+        message = f"layer {names[0]!r} has one feature map and so no pairs: its redundancy is left out."
+        if len(names) > 1:
+            message = (
+                f"{len(names)} layers have one feature map each and so no pairs: their redundancy is left out: "
+                f"{few(names)}."
+            )
+        self._listener.notice(f"pairs of {', '.join(names)}", message)
 
     def _of_rank_0(self, ranks: Ranks) -> dict[str, Tensor]:
         """Rank 0's matrices, for running statistics differ between ranks until the next step; only finite ones.
@@ -192,7 +239,14 @@ class Measurement:
         return ranks.together(lambda: self._finite(layers, known, numbers), self._device)
 
     def _described(self) -> dict[str, object]:
-        """What this process would exchange: of each layer dtypes, shapes and the quantities that are known by now."""
+        """What this process would exchange: of each layer dtypes, shapes and the quantities that are known by now.
+
+        Of one that could not be reduced why, as a string. Where none could, the measurement has failed.
+        """
+        failure = self._failure
+        self._failure = None
+        if failure is not None:
+            raise failure
         place = torch.empty(0, dtype=widest_float(self._device), device=self._device)
         self._numbers = {what: for_spectra(number).to(place) for what, number in self._numbers.items()}
         known: dict[str, list[str]] = {}
@@ -201,18 +255,24 @@ class Measurement:
         mine: dict[str, object] = {"": self._reference.shapes}
         for name, gram in self._layers.items():
             mine[name] = (shape_of(gram), shape_of(self.sigmas[name]), known.get(name))
-        return mine
+        return mine | self._failed
 
     def _agreed(self, described: Sequence[Mapping[str, object]]) -> list[str]:
-        """The layers that are the same on all processes, in the order of rank 0; a notice of each other one."""
-        first, *others = described
-        alike = {name for name, what in first.items() if all(other.get(name) == what for other in others)}
-        if "" not in alike:
+        """The layers that are the same on all processes, in the order of rank 0; of each other one, why it is not."""
+        if any(one[""] != described[0][""] for one in described):
             raise RuntimeError(f"the processes measure different probes: {[one[''] for one in described]}.")
-        for name in dict.fromkeys(name for one in described for name in one):
-            if name not in alike:
-                self._listener.notice(f"{name} ranks", _NOT_ON_ALL.format(layer=name))
-        return [name for name in first if name and name in alike]
+        agreed = []
+        for name in dict.fromkeys(name for one in described for name in one if name):
+            why = disagreement([one.get(name) for one in described])
+            if why:
+                self._leave_out(name, why)
+            else:
+                agreed.append(name)
+        return agreed
+
+    def _leave_out(self, name: str, why: str) -> None:
+        """Of this measurement: a layer may have activations and no error signal."""
+        self._listener.left_out(name, why if self.subject is Subject.ACTIVATIONS else f"{why} ({self.subject.value})")
 
     def _finite(
         self, layers: dict[str, Tensor], known: Sequence[tuple[str, Quantity]], numbers: Tensor
@@ -230,7 +290,7 @@ class Measurement:
             if good:
                 finite[name] = gram
             else:
-                self._listener.notice(f"{name} finite", _NOT_FINITE.format(layer=name))
+                self._leave_out(name, _NOT_FINITE)
                 del self.sigmas[name]
         return finite
 
@@ -244,7 +304,7 @@ class Measurement:
         fine = torch.stack([both.isfinite().all(0) for both in entropies]).all(0)
         for name, good in zip(layers, fine.tolist(), strict=True):
             if not good:
-                self._listener.notice(f"{name} spectrum", _NO_SPECTRUM.format(layer=name))
+                self._leave_out(name, _NO_SPECTRUM)
                 del self.sigmas[name]
         kept = [name for name, good in zip(layers, fine.tolist(), strict=True) if good]
         whole, *parts = (one._replace(known=_only(one.known, fine)) for one in (whole, *parts))
@@ -276,14 +336,6 @@ class Measurement:
             places: Sequence[Place] = pairs if quantity.of is Of.PAIR else layers
             values += [Value(place, quantity, number) for place, number in zip(places, numbers, strict=True)]
         return values
-
-
-def _apply(quantity: Quantity, layer: Reduced) -> dict[Quantity, Tensor]:
-    """A function of a layer: its value and its own standard error; NaN where there is none, alike on all ranks."""
-    nothing = layer.gram.new_full((), torch.nan)
-    result = quantity.formula(layer) if callable(quantity.formula) else None
-    estimate = result if isinstance(result, Estimate) else Estimate(nothing if result is None else result, nothing)
-    return {quantity: estimate.bits, quantity.error: estimate.stderr} if quantity.stderr else {quantity: estimate.bits}
 
 
 def _only(known: Known, fine: Tensor) -> Known:

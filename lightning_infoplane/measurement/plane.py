@@ -15,7 +15,7 @@ from lightning_infoplane.arguments.checks import Instance, Maybe, Tensors, Whole
 from lightning_infoplane.estimator.bandwidths import MedianDistance
 from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.history import Facts, History
-from lightning_infoplane.measurement.listener import Listener, Notices
+from lightning_infoplane.measurement.listener import LeftOut, Listener, Notices
 from lightning_infoplane.measurement.measurement import Measurement
 from lightning_infoplane.measurement.quantity import Subject
 from lightning_infoplane.measurement.ranks import Ranks
@@ -55,6 +55,7 @@ class InformationPlane:
         self.estimator: Estimator = _ESTIMATOR("estimator", estimator)
         self.redundancy: Redundancy | None = _REDUNDANCY("redundancy", redundancy)
         self._notice = Notices()
+        self._left_out = LeftOut(self._notice)
         self.history = History(facts=Facts(estimator=as_data(estimator)))
         # Bandwidths of the last measurement: for rules that freeze or smooth theirs.
         self._sigmas: dict[_Key, Tensor] = {}
@@ -79,21 +80,30 @@ class InformationPlane:
             The new rows, which are also appended to ``history``. A layer that is left out is a warning.
 
         Raises:
-            ValueError: for inputs that are not finite, or fewer than two, or targets of another length.
+            ValueError: for inputs that are not finite, or fewer than two, or targets or layers of another length.
         """
         check_tensors("measure", "(n, ...)", inputs=inputs)
         _TARGETS("targets", targets, "measure")
         _check_activations(layers)
         epoch = _MOMENT("epoch", epoch)
         step = _MOMENT("step", step)
-        measurement = self.start(inputs, targets, listener=Listener(self._notice))
-        for name, activation in layers.items():
-            measurement.add(name, activation)
-        return self.finish(measurement, epoch, step)
+        measurement = self.start(inputs, targets, listener=Listener(self._notice, left_out=self._left_out))
+        _check_lengths(layers, measurement.n)
+        try:
+            for name, activation in layers.items():
+                measurement.add(name, activation)
+            return self.finish(measurement, epoch, step)
+        finally:
+            self._left_out.tell()
 
-    def reference(self, inputs: Tensor, targets: Tensor | None) -> Reference:
-        """X and Y of a probe that is measured again and again: pass it to :meth:`start` in place of the inputs."""
-        return Reference(self.estimator, inputs, targets)
+    def reference(
+        self, inputs: Tensor, targets: Tensor | None, known: tuple[Tensor, Tensor] | None = None
+    ) -> Reference:
+        """X and Y of a probe that is measured again and again: pass it to :meth:`start` in place of the inputs.
+
+        ``known`` is X's Gram matrix and bandwidth where they were made at an earlier time.
+        """
+        return Reference(self.estimator, inputs, targets, known=known)
 
     def start(
         self,
@@ -210,3 +220,13 @@ def _check_activations(layers: object) -> None:
         if not isinstance(name, str):
             raise WrongKindError(f"layers: expected names, got {shown(name)}. Write layers={{'{name}': activation}}.")
         _ACTIVATION(f"layers[{name!r}]", activation)
+
+
+def _check_lengths(layers: Mapping[str, Tensor], n: int) -> None:
+    """Raise a sentence for activations of other samples than the inputs."""
+    for name, activation in layers.items():
+        if activation.shape[:1] != (n,):
+            raise ValueError(
+                f"layers[{name!r}]: expected one value a sample, ({n}, ...), got {tuple(activation.shape)}. "
+                "Pass inputs, targets and activations of the same samples."
+            )

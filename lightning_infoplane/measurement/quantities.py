@@ -484,12 +484,13 @@ class Signs(NamedTuple):
     information: tuple[Quantity, ...]
     bits: Quantity
     input: Quantity
+    bandwidth: Quantity
     of_input: Quantity | None = None
 
 
 SIGNS = {
-    Subject.ACTIVATIONS: Signs(H_T, E_TT, (AMI_XT, AMI_TY), I_XT, H_X, E_XX),
-    Subject.ERROR_SIGNALS: Signs(H_ERROR, E_ERROR, (AMI_ERROR,), I_ERROR, H_ERROR_LAST),
+    Subject.ACTIVATIONS: Signs(H_T, E_TT, (AMI_XT, AMI_TY), I_XT, H_X, BANDWIDTH, E_XX),
+    Subject.ERROR_SIGNALS: Signs(H_ERROR, E_ERROR, (AMI_ERROR,), I_ERROR, H_ERROR_LAST, BANDWIDTH_ERROR),
 }
 
 _BY_KEY = {one.key: one for quantity in QUANTITIES for one in (quantity, *quantity.derived)}

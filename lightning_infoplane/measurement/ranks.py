@@ -1,6 +1,6 @@
 """Several processes, one measurement: sharing the spectra, failing together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_infoplane.arguments.errors import SetupError
 
-__all__ = ["Ranks", "all_ranks", "shape_of"]
+__all__ = ["Ranks", "all_ranks", "disagreement", "shape_of"]
 
 Result = TypeVar("Result")
 
@@ -89,6 +89,22 @@ class Ranks:
 def shape_of(tensor: Tensor | None) -> tuple[str, tuple[int, ...]] | None:
     """What the processes must agree on before they exchange it: dtype and shape."""
     return None if tensor is None else (str(tensor.dtype), tuple(tensor.shape))
+
+
+def disagreement(told: Sequence[object]) -> str:
+    """Why a layer cannot be measured, by what each process has of it: a string is why it has nothing.
+
+    Example:
+        >>> disagreement([(3, 3), "ValueError: too odd"]), disagreement([(3, 3), (3, 3)])
+        ('ValueError: too odd (on rank 1)', '')
+    """
+    failed = [(rank, why) for rank, why in enumerate(told) if isinstance(why, str)]
+    if failed:
+        rank, why = failed[0]
+        return why if len(failed) == len(told) else f"{why} (on rank {rank})"
+    if all(one == told[0] for one in told):
+        return ""
+    return "not called by all processes, or not with an output of the same shape"
 
 
 def all_ranks(world_size: int | None = None) -> Ranks:

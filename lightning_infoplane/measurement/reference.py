@@ -26,13 +26,19 @@ class Reference:
         inputs: ``(n, ...)``.
         targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None.
         previous: the inputs' bandwidth at an earlier time, for rules that freeze or smooth theirs.
+        known: the inputs' Gram matrix and bandwidth, made at an earlier time of inputs that are no more.
 
     Raises:
         ValueError: for fewer than two samples, targets of another length, or values that are not finite.
     """
 
     def __init__(
-        self, estimator: Estimator, inputs: Tensor, targets: Tensor | None, previous: Tensor | None = None
+        self,
+        estimator: Estimator,
+        inputs: Tensor,
+        targets: Tensor | None,
+        previous: Tensor | None = None,
+        known: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         if inputs.ndim == 0 or len(inputs) < 2:
             raise ValueError(f"a measurement needs at least 2 samples, got inputs of shape {tuple(inputs.shape)}.")
@@ -48,12 +54,17 @@ class Reference:
         self.guide: Tensor | None = None
         if estimator.bandwidth.needs_target:  # made only for such rules: it is as large as any other matrix
             self.guide = target if labels is None else class_gram(labels.to(inputs.device))
-        self.sigma = estimator.bandwidth(maps, target=self.guide, previous=previous)
+        if known is None:
+            self.sigma = estimator.bandwidth(maps, target=self.guide, previous=previous)
+            gram = for_spectra(gaussian_gram(maps, self.sigma))
+        else:
+            gram = known[0].to(inputs.device)
+            self.sigma = known[1].to(inputs.device)
         target = None if target is None else for_spectra(target)
-        self.sides = Sides(for_spectra(gaussian_gram(maps, self.sigma)), labels, target)
+        self.sides = Sides(gram, labels, target)
         self._own: list[Known] = []
-        for name, gram in (("inputs", self.sides.input), ("targets", target)):
-            if gram is not None and not bool(gram.sum().isfinite()):
+        for name, one in (("inputs", gram), ("targets", target)):
+            if one is not None and not bool(one.sum().isfinite()):
                 raise ValueError(f"the {name} of the probe hold NaN or infinite values.")
 
     def synchronize(self, ranks: Ranks) -> None:

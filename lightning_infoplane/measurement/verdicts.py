@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from lightning_infoplane.estimator.limits import COLLAPSED_SHARE, RESOLVED_BITS, SATURATED_SHARE
 from lightning_infoplane.measurement.evidence import LEVEL, Change, changes, holm
+from lightning_infoplane.measurement.listener import few
 from lightning_infoplane.measurement.quantities import DPI_AMI_XT, LOG2_N, OUTLIER, SIGNS, Signs
 from lightning_infoplane.measurement.quantity import Quantity, Subject
 from lightning_infoplane.measurement.rows import Pair, Place, Row
 
-__all__ = ["Judgement", "Verdict", "judge", "judge_gaps"]
+__all__ = ["Judgement", "Verdict", "judge", "judge_gaps", "sentence_of"]
 
 
 class Verdict(Enum):
@@ -22,7 +23,7 @@ class Verdict(Enum):
     OK = ("ok", "", "")
     OUTLIER = (
         "outlier",
-        "sample {outlier} of the probe is like no other to the kernel, while the others are like each other.",
+        "{outlier} is like no other to the kernel, while the others are like each other.",
         "Look at that sample: is it what the network is meant to see?",
     )
     AT_CHANCE = (
@@ -37,12 +38,12 @@ class Verdict(Enum):
     )
     COLLAPSED = (
         "collapsed",
-        "{entropy} is {share:.1%} of log2 n: to the kernel all samples look alike (a dead layer?).",
+        "{entropy} is {share} of log2 n: to the kernel all samples look alike{constant}.",
         "If its values do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
     )
     SATURATED = (
         "saturated",
-        "{entropy} is {share:.0%} of log2 n: to the kernel all samples differ, so information in bits is at its limit "
+        "{entropy} is {share} of log2 n: to the kernel all samples differ, so information in bits is at its limit "
         "whatever the layer does, and there is no adjusted information.",
         "Use a larger bandwidth, such as MedianDistance(scale=2), or a larger probe.",
     )
@@ -51,6 +52,12 @@ class Verdict(Enum):
         self.word = word
         self.sentence = sentence
         self.remedy = remedy
+
+
+# Of a collapsed layer: whether anything varied when its bandwidth was found.
+_DEAD = " (a dead layer?)"
+_CONSTANT = " (bandwidth 0: no value varied by more than rounding)"
+_OF_A_CONSTANT = "What is dead, or fed constants, shows no more in a larger probe or at another bandwidth."
 
 
 class Judgement(NamedTuple):
@@ -67,6 +74,7 @@ class Judgement(NamedTuple):
         outlier: the number of the sample that is like no other; NaN where there is none.
         of_itself: of which of the two ``itself`` is.
         of_entropy: whose share it is, where not the layer's: that of the input, which saturates for all layers.
+        is_constant: whether nothing in it varies, by its bandwidth.
     """
 
     verdict: Verdict
@@ -77,6 +85,7 @@ class Judgement(NamedTuple):
     outlier: float = math.nan
     of_itself: Quantity | None = None
     of_entropy: Quantity | None = None
+    is_constant: bool = False
 
     @property
     def word(self) -> str:
@@ -88,17 +97,63 @@ class Judgement(NamedTuple):
     @property
     def sentence(self) -> str:
         """Why, in a sentence; empty where nothing is wrong."""
-        verdict = Verdict.AT_CHANCE if self.verdict is Verdict.OK and self.at_chance else self.verdict
-        signs = SIGNS[self.subject]
-        chance = [f"{one.symbol} is {_rounded(value)} (p = {p:.2g})" for one, (value, p) in self.at_chance.items()]
-        return verdict.sentence.format(
-            entropy=(self.of_entropy or signs.entropy).symbol,
-            share=max(0.0, self.share),
-            itself=(self.of_itself or signs.itself).symbol,
-            itself_bits=_rounded(self.itself),
-            chance=" and ".join(chance),
-            outlier="" if math.isnan(self.outlier) else f"{self.outlier:.0f}",
-        )
+        return sentence_of([self])
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; empty where there is nothing to do."""
+        is_dead = self.verdict is Verdict.COLLAPSED and self.is_constant
+        return _OF_A_CONSTANT if is_dead else self.verdict.remedy
+
+    @property
+    def case(self) -> tuple[object, ...]:
+        """Alike for judgements that one sentence tells of."""
+        whose = self.of_itself if self.verdict is Verdict.NOT_RESOLVED else None
+        at_chance = tuple(self.at_chance) if self.verdict in (Verdict.OK, Verdict.AT_CHANCE) else ()
+        return (self.subject, self.word, self.remedy, at_chance, whose, self.of_entropy)
+
+
+def sentence_of(judgements: Sequence[Judgement]) -> str:
+    """Why, for layers that are one case, with the numbers of all of them.
+
+    Example:
+        >>> low, high = (Judgement(Verdict.SATURATED, Subject.ACTIVATIONS, share) for share in (0.961, 0.992))
+        >>> sentence_of([low, high])[:24], sentence_of([low])[:17]
+        ('H(T) is 96% to 99% of lo', 'H(T) is 96% of lo')
+    """
+    first = judgements[0]
+    verdict = Verdict.AT_CHANCE if first.verdict is Verdict.OK and first.at_chance else first.verdict
+    signs = SIGNS[first.subject]
+    percent = "{:.1%}" if verdict is Verdict.COLLAPSED else "{:.0%}"
+    return verdict.sentence.format(
+        entropy=(first.of_entropy or signs.entropy).symbol,
+        share=_range([max(0.0, one.share) for one in judgements], percent.format),
+        itself=(first.of_itself or signs.itself).symbol,
+        itself_bits=_range([one.itself for one in judgements], _rounded),
+        chance=" and ".join(_at_chance_of(quantity, judgements) for quantity in first.at_chance),
+        outlier=_samples([one.outlier for one in judgements]),
+        constant=_CONSTANT if first.is_constant else _DEAD,
+    )
+
+
+def _at_chance_of(quantity: Quantity, judgements: Sequence[Judgement]) -> str:
+    """Value and p-value of what is at chance."""
+    values, p_values = zip(*(one.at_chance[quantity] for one in judgements), strict=True)
+    return f"{quantity.symbol} is {_range(values, _rounded)} (p = {_range(p_values, '{:.2g}'.format)})"
+
+
+def _range(values: Sequence[float], written: Callable[[float], str]) -> str:
+    """The smallest and the largest, or one number where both are written alike."""
+    ends = [written(min(values)), written(max(values))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def _samples(numbers: Sequence[float]) -> str:
+    """The samples that are outliers: one, or one in each of several layers."""
+    told = [f"{number:.0f}" for number in sorted({number for number in numbers if not math.isnan(number)})]
+    if len(told) > 1:
+        return f"in each, one sample of the probe ({few(told)})"
+    return f"sample {''.join(told)} of the probe"
 
 
 def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIVATIONS) -> dict[str, Judgement]:
@@ -106,8 +161,8 @@ def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIV
 
     *Saturated*: entropy above 95 % of log2 n, of the layer, or of the input where no layer has adjusted information.
     *Not resolved*: no adjusted information, because what the layer shares with itself is too little to divide by;
-    *collapsed* where its entropy is below 5 % of log2 n besides. *At chance*: independence is not refuted at 5 %, after
-    Holm's correction over the layers. *Outlier*: one sample is like no other. Otherwise *ok*.
+    *collapsed* where its entropy is below 5 % of log2 n besides, as that of a constant is. *At chance*: independence is
+    not refuted at 5 %, after Holm's correction over the layers. *Outlier*: one sample is like no other. Otherwise *ok*.
 
     Example:
         >>> rows = [Row(0, 0, "", "", "log2_n", 9.0), Row(0, 0, "", "conv", "H_T", 8.9)]
@@ -135,7 +190,17 @@ def judge(rows: Iterable[Row], probe: str = "", subject: Subject = Subject.ACTIV
             verdict = Verdict.SATURATED
             share = of_input
             of_entropy = signs.input
-        judged[layer] = Judgement(verdict, subject, share, itself, at_chance[layer], outlier, of_itself, of_entropy)
+        judged[layer] = Judgement(
+            verdict,
+            subject,
+            share,
+            itself,
+            at_chance[layer],
+            outlier,
+            of_itself,
+            of_entropy,
+            is_constant=value.get((layer, signs.bandwidth.key)) == 0,
+        )
     return judged
 
 

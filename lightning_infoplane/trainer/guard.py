@@ -1,14 +1,14 @@
 """Nothing of ours ends a run unasked: whatever fails is told once, and training goes on."""
 
 import logging
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
 import lightning.pytorch as lp
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_infoplane.arguments.errors import SetupError
+from lightning_infoplane.arguments.errors import NotMeasurableError, SetupError
+from lightning_infoplane.measurement.failures import reason_of, without_numbers
 from lightning_infoplane.measurement.listener import Notices
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.trainer.position import ranks_of
@@ -57,11 +57,12 @@ class Guard:
         """Each failure is told once, whatever the epoch is."""
         if self._raise_on_error:
             raise error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if len(reason) > _LONGEST_REASON:
-            reason = f"{reason[:_LONGEST_REASON]} …"
+        if isinstance(error, NotMeasurableError):  # it says what to pass: nothing of it may be missing
+            self._notice(str(error), f"{error} Training goes on without being measured.")
+            return
+        reason = reason_of(error, _LONGEST_REASON)
         self._notice(
-            re.sub(r"\d+", "#", f"{what} {reason}"),
+            without_numbers(f"{what} {reason}"),
             f"{what} failed and training goes on. {reason} (raise_on_error=True ends the run instead.)",
         )
 

@@ -7,40 +7,66 @@ from itertools import product
 from typing import Any
 
 from lightning_infoplane.measurement.history import History
+from lightning_infoplane.measurement.listener import few
 from lightning_infoplane.measurement.quantities import with_panel
 from lightning_infoplane.measurement.quantity import Panel, Quantity, Subject
 from lightning_infoplane.measurement.rows import Row
-from lightning_infoplane.measurement.verdicts import judge
+from lightning_infoplane.measurement.verdicts import Judgement, judge, sentence_of
 from lightning_infoplane.views.series import last_rows, probes_of
 
 __all__ = ["bill", "card", "remarks", "table_columns", "told", "told_settings"]
 
 # Part of the training time from which on a run is told how to measure less.
 _DEAR = 0.1
+# Part of the cost from which on it is named on its own.
+_WORTH_A_WORD = 0.05
 _SUBJECTS = {Subject.ACTIVATIONS: "", Subject.ERROR_SIGNALS: "the error signal of "}
 
 
-def bill(count: int, seconds: float, training: float) -> str:
+def bill(count: int, seconds: float, training: float, search: float = 0.0) -> str:
     """What the measurements of a run cost, and how to pay less where it is much.
+
+    Args:
+        count: of the measurements.
+        seconds: of all of it.
+        training: seconds of the run.
+        search: seconds of ``seconds`` that went into looking for chains among the layers.
 
     Example:
         >>> bill(3, 0.5, 100.0)
         '3 measurements took 0.5 s, 0% of the training time.'
+        >>> bill(3, 4.5, 100.0, search=1.2)
+        '3 measurements took 4.5 s, of which 1.2 s looking for chains, 4% of the training time.'
     """
     part = seconds / max(training, 1e-9)
-    told = f"{count} measurements took {seconds:.1f} s, {part:.0%} of the training time."
+    measurements = "1 measurement" if count == 1 else f"{count} measurements"
+    once = f" of which {search:.1f} s looking for chains," if search > _WORTH_A_WORD * seconds else ""
+    told = f"{measurements} took {seconds:.1f} s,{once} {part:.0%} of the training time."
     if part < _DEAR:
         return told
+    if search > seconds / 2:
+        return f"{told} dpi_pairs='consecutive' looks for no chains."
     return f"{told} schedule=LogSpacedEpochs(20) measures less often, outputs=Outputs(figures=False) draws nothing."
 
 
-def remarks(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """For each layer of which this measurement shows less than it seems: what it is about, and what to do."""
+def remarks(rows: Sequence[Row], told: set[tuple[str, str]] | None = None) -> Iterator[tuple[str, str]]:
+    """Of layers of which this measurement shows less than it seems: what it is about, and what to do.
+
+    One sentence tells of all layers with one verdict for one reason, with their numbers.
+
+    Args:
+        rows: of one measurement.
+        told: what was remarked of which layer before, which is not repeated: only layers that are new to a verdict are
+            told of. What is remarked now is added.
+    """
+    told = set() if told is None else told
     for probe, (subject, of) in product(probes_of(rows), _SUBJECTS.items()):
-        for layer, judgement in judge(rows, probe, subject).items():
-            if judgement.sentence:
-                sentence = f"{of}layer {layer!r}: {judgement.word}. {judgement.sentence} {judgement.verdict.remedy}"
-                yield f"{probe} {of}{layer} {judgement.word}", sentence.rstrip()
+        for group in _cases(judge(rows, probe, subject)):
+            heading = f"{probe} {of}{next(iter(group.values())).word}"
+            new = {layer: one for layer, one in group.items() if (heading, layer) not in told}
+            told |= {(heading, layer) for layer in new}
+            if new:
+                yield f"{heading}: {', '.join(new)}", _remark(of, new, len(group) - len(new))
 
 
 def card(history: History) -> str:
@@ -91,6 +117,26 @@ def table_columns(rows: Sequence[Row]) -> list[Quantity]:
     known = {row.quantity for row in rows}
     wanted = [one for quantity in with_panel(Panel.TABLE) for one in _with_chance(quantity)]
     return [quantity for quantity in wanted if quantity.key in known]
+
+
+def _cases(judged: Mapping[str, Judgement]) -> list[dict[str, Judgement]]:
+    """Layers of which something is to be said, those of one sentence together, in the order of the first."""
+    groups: dict[tuple[object, ...], dict[str, Judgement]] = {}
+    for layer, judgement in judged.items():
+        if judgement.sentence:
+            groups.setdefault(judgement.case, {})[layer] = judgement
+    return list(groups.values())
+
+
+def _remark(of: str, layers: Mapping[str, Judgement], before: int) -> str:
+    """What is wrong with these layers and what to do, where so many others have been told of before."""
+    first = next(iter(layers))
+    judgement = layers[first]
+    told = f"{judgement.word}. {sentence_of(list(layers.values()))} {judgement.remedy}".rstrip()
+    if len(layers) == 1:
+        return f"{of}layer {first!r}: {told}"
+    more = " more" if before else ""
+    return f"{of.replace('signal', 'signals')}{len(layers)}{more} layers: {told} They are {few(list(layers))}."
 
 
 def _with_chance(quantity: Quantity) -> list[Quantity]:

@@ -204,7 +204,7 @@ def _in_short(series: Series, last: Sequence[Row], probe: str) -> Iterator[str]:
         moves = [_move(series, layer, axis) for axis in (plane.across, plane.up) if series.holds(axis)]
         remark = ""
         if layer in judged and judged[layer].sentence:
-            words = f"{judged[layer].sentence} {judged[layer].verdict.remedy}".strip()
+            words = f"{judged[layer].sentence} {judged[layer].remedy}".strip()
             remark = f' <span class="warn">{escape(words)}</span>'
         yield f"<li><b>{escape(layer)}</b>: {', '.join(moves)}.{remark}</li>\n"
     yield "</ul>\n"

@@ -103,13 +103,13 @@ def test_a_layer_that_is_left_out_is_told_to_whoever_listens() -> None:
     measurement = plane.start(INPUTS, CLASSES, listener=Listener(notice=lambda *what: told.append(what)))
     measurement.add("conv", LAYERS["conv"] * math.nan)
     plane.finish(measurement)
-    assert told == [("conv finite", "layer 'conv' has NaN or infinite values: it is left out.")]
+    assert told == [("conv: NaN or infinite values", "layer 'conv' is left out: NaN or infinite values.")]
 
 
 def test_a_layer_that_is_left_out_is_a_warning_once_and_has_no_rows() -> None:
     plane = InformationPlane()
     broken = {"conv": LAYERS["conv"] * math.nan}
-    with pytest.warns(UserWarning, match="layer 'conv' has NaN or infinite values: it is left out.") as warned:
+    with pytest.warns(UserWarning, match="layer 'conv' is left out: NaN or infinite values.") as warned:
         rows = [*plane.measure(INPUTS, CLASSES, broken), *plane.measure(INPUTS, CLASSES, broken, epoch=1)]
     assert len(warned) == 1
     assert {row.place for row in rows} == {""}
@@ -208,7 +208,7 @@ def test_probes_have_bandwidths_of_their_own() -> None:
     assert sigma_of_maps(plane, 7.0, "val") == val
 
 
-@pytest.mark.filterwarnings("ignore:layer .* has NaN or infinite values")
+@pytest.mark.filterwarnings("ignore:layer .* is left out. NaN or infinite values")
 def test_a_broken_layer_does_not_spoil_the_bandwidth_that_is_remembered() -> None:
     plane = plane_with(MedianDistance(freeze=True))
     first = sigma_of_maps(plane, 1.0)

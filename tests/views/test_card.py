@@ -74,6 +74,24 @@ def test_what_a_bill_advises_can_be_typed() -> None:
     assert repr(built) == "MatrixRenyiCallback(schedule=LogSpacedEpochs(count=20), outputs=Outputs(figures=False))"
 
 
+@pytest.mark.parametrize(("search", "named"), [(0.0, False), (0.4, False), (0.6, True), (6.0, True)])
+def test_the_search_for_chains_is_named_where_it_is_a_twentieth_of_the_cost(search: float, named: bool) -> None:
+    told = bill(21, 9.0, 100.0, search)
+    part = f", of which {search:.1f} s looking for chains" if named else ""
+    assert told == f"21 measurements took 9.0 s{part}, 9% of the training time."
+
+
+def test_who_paid_for_the_search_is_told_how_to_leave_it_out() -> None:
+    told = bill(2, 50.0, 100.0, search=42.0)
+    assert told.endswith(" 50% of the training time. dpi_pairs='consecutive' looks for no chains.")
+    assert isinstance(MatrixRenyiCallback(dpi_pairs="consecutive"), MatrixRenyiCallback)
+    assert "schedule=" in bill(2, 50.0, 100.0, search=20.0)
+
+
+def test_one_measurement_is_one() -> None:
+    assert bill(1, 0.5, 100.0) == "1 measurement took 0.5 s, 0% of the training time."
+
+
 def test_a_run_that_took_no_time_has_a_bill_too() -> None:
     assert bill(0, 0.0, 0.0) == "0 measurements took 0.0 s, 0% of the training time."
 
@@ -94,37 +112,37 @@ def test_a_layer_that_says_something_needs_no_remark() -> None:
     [
         (
             SATURATED,
-            " full saturated",
+            " saturated: full",
             "layer 'full': saturated. H(T) is 99% of log2 n: to the kernel all samples differ, so information in bits "
             "is at its limit whatever the layer does, and there is no adjusted information. Use a larger bandwidth, "
             "such as MedianDistance(scale=2), or a larger probe.",
         ),
         (
             COLLAPSED,
-            " flat collapsed",
+            " collapsed: flat",
             "layer 'flat': collapsed. H(T) is 1.0% of log2 n: to the kernel all samples look alike (a dead layer?). "
             "If its values do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5).",
         ),
         (
             NOT_RESOLVED,
-            " dim not resolved",
+            " not resolved: dim",
             "layer 'dim': not resolved. E(T;T) is 0.001 bits, too little to tell from chance, so there is no "
             "adjusted information. Use a larger probe or another bandwidth.",
         ),
         (
             AT_CHANCE,
-            " lost at chance",
+            " at chance: lost",
             "layer 'lost': at chance. AMI(X;T) is 0.004 (p = 0.3) and AMI(T;Y) is -0.002 (p = 0.71): no more than "
             "chance gives. A larger probe shows smaller dependence.",
         ),
         (
             HALF_AT_CHANCE,
-            " raw AMI(T;Y) at chance",
+            " AMI(T;Y) at chance: raw",
             "layer 'raw': AMI(T;Y) at chance. AMI(T;Y) is 0.011 (p = 0.062): no more than chance gives.",
         ),
         (
             WILD,
-            " wild outlier",
+            " outlier: wild",
             "layer 'wild': outlier. sample 17 of the probe is like no other to the kernel, while the others are like "
             "each other. Look at that sample: is it what the network is meant to see?",
         ),
@@ -133,6 +151,106 @@ def test_a_layer_that_says_something_needs_no_remark() -> None:
 )
 def test_each_remark_names_layer_number_and_what_to_do(rows: list[Row], about: str, sentence: str) -> None:
     assert said(of_moment(OK, rows)) == {about: sentence}
+
+
+# By class of verdict: two layers of it, and the sentence of both, with the numbers of both.
+MANY = {
+    "saturated": (
+        [rows_of("a", H_T=5.94), rows_of("b", H_T=5.76)],
+        "2 layers: saturated. H(T) is 96% to 99% of log2 n: to the kernel all samples differ, so information in bits "
+        "is at its limit whatever the layer does, and there is no adjusted information. Use a larger bandwidth, such "
+        "as MedianDistance(scale=2), or a larger probe. They are a, b.",
+    ),
+    "collapsed": (
+        [rows_of("a", H_T=0.06, **NO_AMI), rows_of("b", H_T=0.12, **NO_AMI)],
+        "2 layers: collapsed. H(T) is 1.0% to 2.0% of log2 n: to the kernel all samples look alike (a dead layer?). If "
+        "its values do vary, use a smaller bandwidth, such as MedianDistance(scale=0.5). They are a, b.",
+    ),
+    "constant": (
+        [rows_of("a", H_T=0.0, bandwidth=0.0, **NO_AMI), rows_of("b", H_T=1e-6, bandwidth=0.0, **NO_AMI)],
+        "2 layers: collapsed. H(T) is 0.0% of log2 n: to the kernel all samples look alike (bandwidth 0: no value "
+        "varied by more than rounding). What is dead, or fed constants, shows no more in a larger probe or at another "
+        "bandwidth. They are a, b.",
+    ),
+    "not resolved": (
+        [rows_of("a", E_TT=0.0012, **NO_AMI), rows_of("b", E_TT=-0.0004, **NO_AMI)],
+        "2 layers: not resolved. E(T;T) is 0.000 to 0.001 bits, too little to tell from chance, so there is no "
+        "adjusted information. Use a larger probe or another bandwidth. They are a, b.",
+    ),
+    "at chance": (
+        [
+            rows_of("a", AMI_XT=0.004, AMI_XT_p=0.3, AMI_TY=-0.002, AMI_TY_p=0.71),
+            rows_of("b", AMI_XT=-0.01, AMI_XT_p=0.9, AMI_TY=-0.002, AMI_TY_p=0.42),
+        ],
+        "2 layers: at chance. AMI(X;T) is -0.010 to 0.004 (p = 0.3 to 0.9) and AMI(T;Y) is -0.002 (p = 0.42 to 0.71): "
+        "no more than chance gives. A larger probe shows smaller dependence. They are a, b.",
+    ),
+    "one sample": (
+        [rows_of("a", **{OUTLIER.key: 17.0}), rows_of("b", **{OUTLIER.key: 17.0})],
+        "2 layers: outlier. sample 17 of the probe is like no other to the kernel, while the others are like each "
+        "other. Look at that sample: is it what the network is meant to see? They are a, b.",
+    ),
+    "two samples": (
+        [rows_of("a", **{OUTLIER.key: 17.0}), rows_of("b", **{OUTLIER.key: 3.0})],
+        "2 layers: outlier. in each, one sample of the probe (3, 17) is like no other to the kernel, while the others "
+        "are like each other. Look at that sample: is it what the network is meant to see? They are a, b.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layers", "sentence"), MANY.values(), ids=MANY)
+def test_one_sentence_tells_of_all_layers_of_a_verdict(layers: list[list[Row]], sentence: str) -> None:
+    assert list(said(of_moment(OK, *layers)).values()) == [sentence]
+
+
+def test_a_constant_is_told_that_no_probe_helps() -> None:
+    (sentence,) = said(of_moment(OK, MANY["constant"][0][0])).values()
+    assert sentence == (
+        "layer 'a': collapsed. H(T) is 0.0% of log2 n: to the kernel all samples look alike (bandwidth 0: no value "
+        "varied by more than rounding). What is dead, or fed constants, shows no more in a larger probe or at another "
+        "bandwidth."
+    )
+
+
+def test_a_constant_and_a_layer_that_only_looks_like_one_have_a_sentence_each() -> None:
+    first, second = said(of_moment(MANY["constant"][0][0], COLLAPSED)).values()
+    assert "no value varied" in first
+    assert "If its values do vary" in second
+
+
+def test_of_two_hundred_layers_there_is_one_sentence_with_eight_of_them() -> None:
+    layers = [rows_of(f"block{k}.conv", AMI_XT=0.0, AMI_XT_p=0.5, AMI_TY=0.0, AMI_TY_p=0.5) for k in range(194)]
+    (sentence,) = said(of_moment(*layers)).values()
+    assert sentence.startswith("194 layers: at chance. AMI(X;T) is 0.000 (p = 0.5) and AMI(T;Y) is 0.000 (p = 0.5): ")
+    assert sentence.endswith(
+        "They are block0.conv, block1.conv, block2.conv, block3.conv, block4.conv, block5.conv, "
+        "block6.conv, block7.conv, … (194)."
+    )
+
+
+def test_layers_that_are_new_to_a_verdict_are_told_of_and_no_others() -> None:
+    told: set[tuple[str, str]] = set()
+    full = {layer: rows_of(layer, H_T=5.94) for layer in "abcde"}
+
+    first = [message for _, message in remarks(of_moment(full["a"], full["b"]), told)]
+    again = [message for _, message in remarks(of_moment(full["b"], full["a"]), told)]
+    one_more = [message for _, message in remarks(of_moment(*(full[layer] for layer in "abc")), told)]
+    more = [message for _, message in remarks(of_moment(*full.values()), told)]
+    other = [message for _, message in remarks(of_moment(rows_of("a", H_T=0.06, **NO_AMI)), told)]
+    assert [one[0].partition(".")[0] for one in (first, one_more, more, other)] == [
+        "2 layers: saturated",
+        "layer 'c': saturated",
+        "2 more layers: saturated",
+        "layer 'a': collapsed",
+    ]
+    assert again == []
+    assert more[0].endswith("They are d, e.")
+
+
+def test_what_was_told_of_one_probe_is_not_told_of_the_other() -> None:
+    told: set[tuple[str, str]] = set()
+    for probe in ("train", "val"):
+        assert len(list(remarks(of_moment(rows_of("full", probe, H_T=5.94), probe=probe), told))) == 1
 
 
 def test_no_number_in_a_remark_is_a_zero_below_zero() -> None:
@@ -148,11 +266,11 @@ def test_p_values_are_corrected_for_the_number_of_layers() -> None:
     one = rows_of("a", AMI_TY_p=0.02)
     three = [rows_of(layer, AMI_TY_p=0.02) for layer in "abc"]
     assert said(of_moment(one)) == {}
-    assert set(said(of_moment(*three))) == {f" {layer} AMI(T;Y) at chance" for layer in "abc"}
+    assert set(said(of_moment(*three))) == {" AMI(T;Y) at chance: a, b, c"}
 
 
 def test_a_wild_sample_is_no_matter_where_something_else_is_wrong() -> None:
-    assert set(said(of_moment(rows_of("full", H_T=5.94, **{OUTLIER.key: 3.0})))) == {" full saturated"}
+    assert set(said(of_moment(rows_of("full", H_T=5.94, **{OUTLIER.key: 3.0})))) == {" saturated: full"}
 
 
 def test_error_signals_have_remarks_of_their_own_in_their_own_symbols() -> None:
@@ -166,10 +284,10 @@ def test_error_signals_have_remarks_of_their_own_in_their_own_symbols() -> None:
     rows = [Row(3, 7, "", layer, key, value) for layer, values in of_errors.items() for key, value in values.items()]
     found = said(of_moment(OK, rows))
     assert list(found) == [
-        " the error signal of flat collapsed",
-        " the error signal of dim not resolved",
-        " the error signal of lost at chance",
-        " the error signal of full saturated",
+        " the error signal of collapsed: flat",
+        " the error signal of not resolved: dim",
+        " the error signal of at chance: lost",
+        " the error signal of saturated: full",
     ]
     collapsed, dim, lost, full = found.values()
     assert collapsed.startswith("the error signal of layer 'flat': collapsed. H(δ) is 1.0% of log2 n")
@@ -189,7 +307,7 @@ def test_what_it_is_about_is_the_same_at_every_epoch_so_that_it_is_said_once() -
 def test_each_probe_and_each_case_is_another_matter() -> None:
     train = of_moment(rows_of("full", "train", H_T=5.94), probe="train")
     val = of_moment(rows_of("full", "val", H_T=0.06, **NO_AMI), probe="val")
-    assert set(said(train + val)) == {"train full saturated", "val full collapsed"}
+    assert set(said(train + val)) == {"train saturated: full", "val collapsed: full"}
 
 
 def test_a_rule_named_in_a_remark_is_there_to_be_typed() -> None:
@@ -217,8 +335,8 @@ def test_a_dead_layer_noise_and_a_wild_sample_are_found_in_real_rows() -> None:
     wild = torch.randn(128, 5, generator=torch.Generator().manual_seed(0))
     wild[9] = 1e6
     found = said(live(dead=torch.ones(128, 3, 2, 2), noise=noise, wild=wild))
-    assert set(found) == {" dead collapsed", " noise at chance", " wild outlier"}
-    assert "sample 9 of the probe" in found[" wild outlier"]
+    assert set(found) == {" collapsed: dead", " at chance: noise", " outlier: wild"}
+    assert "sample 9 of the probe" in found[" outlier: wild"]
 
 
 def test_a_layer_is_not_blamed_for_an_input_that_is_not_resolved() -> None:

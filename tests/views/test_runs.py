@@ -313,7 +313,7 @@ def test_what_the_verdicts_rest_on_is_read_back_from_a_run_that_logs_everything(
     measured = callback(probe=images(64).tensors, dpi_pairs="consecutive")
     with said() as messages:
         trained(tmp_path, measured, model=Noisy)
-    assert [message.split(". ")[0] for message in messages] == ["layer 'conv1': at chance", "layer 'conv2': at chance"]
+    assert [message.split(". ")[0] for message in messages] == ["2 layers: at chance"]
     judged = judge(last_rows(read_run(tmp_path).rows, ""))
     assert {layer: told.word for layer, told in judged.items()} == {
         layer: told.word for layer, told in judge(last_rows(measured.history, "")).items()
