@@ -1,4 +1,5 @@
 from .callback import MatrixRenyiCallback
+from .checkpoints import measure_checkpoints
 from .estimator.approximate import Lanczos, Leading
 from .estimator.bandwidths import (
     Alignment,
@@ -34,9 +35,10 @@ from .metrics import (
     MatrixRenyiMutualInformation,
     MatrixRenyiTotalCorrelation,
 )
-from .monitor import Monitor, measure, measure_checkpoints
+from .monitor import Monitor, measure
 from .network.gradients import ErrorSignals
 from .network.probe import Draw, Probe
+from .network.readout import Maps, PerGraph, TimeFirst, Tokens
 from .trainer.outputs import Outputs
 from .trainer.schedules import AtEpochs, EveryNSteps, LogSpacedEpochs, LogSpacedSteps, Schedule
 from .views.panels import plot_summary
@@ -63,6 +65,7 @@ __all__ = [
     "Linear",
     "LogSpacedEpochs",
     "LogSpacedSteps",
+    "Maps",
     "MatrixRenyiAdjustedInformation",
     "MatrixRenyiCallback",
     "MatrixRenyiEntropy",
@@ -72,6 +75,7 @@ __all__ = [
     "Monitor",
     "NearestNeighbors",
     "Outputs",
+    "PerGraph",
     "Probe",
     "Redundancy",
     "Row",
@@ -79,6 +83,8 @@ __all__ = [
     "Silverman",
     "Solver",
     "StandardizedSilverman",
+    "TimeFirst",
+    "Tokens",
     "adjusted_mutual_information",
     "class_gram",
     "conditional_mutual_information",

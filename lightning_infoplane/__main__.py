@@ -94,8 +94,8 @@ def _compare(options: argparse.Namespace) -> list[Path]:
 
 def _measure(options: argparse.Namespace) -> list[Path]:
     """Rows of every checkpoint, as a table that the other commands read."""
+    from lightning_infoplane.checkpoints import measure_checkpoints
     from lightning_infoplane.measurement.settings import Estimator
-    from lightning_infoplane.monitor import measure_checkpoints
     from lightning_infoplane.views.files import check_output, output
 
     check_output(options.out, "csv", options.force)  # a measurement may take hours

@@ -19,7 +19,9 @@ from lightning_infoplane.measurement.settings import Choice, Estimator
 from lightning_infoplane.monitor import Monitor, choose_layers, pairs_in
 from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.layers import LayerSpec
+from lightning_infoplane.network.observed import Readouts
 from lightning_infoplane.network.probe import Draw, Probe
+from lightning_infoplane.network.readout import rows_by
 from lightning_infoplane.options import OPTIONS, check_layers
 from lightning_infoplane.trainer import position
 from lightning_infoplane.trainer.data import make_probes
@@ -35,6 +37,9 @@ from lightning_infoplane.views.runs import FACTS_TAG
 from lightning_infoplane.views.series import probes_of
 
 __all__ = ["MatrixRenyiCallback"]
+
+# From so many layers on a search for chains is announced: it can take as long as a measurement.
+_MANY_LAYERS = 32
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,21 +102,25 @@ class MatrixRenyiCallback(Choice, _Callback):
     ``infoplane.csv`` in the run's log directory.
 
     Args:
-        layers: ``"conv"``, ``"linear"``, ``"all"`` (every module without children), a name, a glob, a module
-            type, a callable ``(name, module) -> bool``, or a sequence of these.
+        layers: ``"conv"``, ``"linear"``, ``"all"`` (every module with parameters of its own or without children), a
+            name, a glob, a module type, a callable ``(name, module) -> bool``, or a sequence of these.
         probe: how many samples to draw from the validation data, stratified by class; a ``Draw``, which says from
-            where; a ``Probe``; or a pair ``(inputs, targets)``.
+            where, and how a batch is read; a ``Probe``; or a pair ``(inputs, targets)``.
         schedule: a number n, to measure every n epochs, or a ``Schedule``: ``AtEpochs``, ``LogSpacedEpochs``,
             ``EveryNSteps``, ``LogSpacedSteps``. Values measured between epochs go straight to the loggers, so they
             cannot be monitored.
         measure_at_start: also measure the untrained network, at step 0.
         estimator: order of the entropy, bandwidth rules, solver, shuffles, standard errors, seed.
-        forward_fn: called as ``forward_fn(module, inputs)`` instead of ``module(inputs)``.
+        readout: how a layer's output becomes ``(n, ...)``: ``Maps``, ``Tokens``, ``TimeFirst``, ``PerGraph``, a
+            function ``(name, output)``, or a mapping of layers to these. By the layer's type and its shape when left
+            out.
+        forward_fn: called as ``forward_fn(module, inputs)`` instead of ``module(inputs)``, or however its ``forward``
+            takes what a batch holds.
         error_signals: also measure the gradients of the loss with respect to the layers, the backward inequality; an
             ``ErrorSignals`` says of which loss.
         redundancy: also compare feature maps with each other; a ``Redundancy`` says how they are sampled.
         dpi_pairs: between which layers gaps are logged: ``"markov"``, those that intervention on the network finds
-            to be chains, or ``"consecutive"``, each with the next.
+            to be chains, ``"consecutive"``, each with the next, or None, no gaps.
         outputs: what is logged, drawn and shown.
         name: tells several callbacks on one Trainer apart: in keys, file names and checkpoints.
         log_prefix: put before every key, and a slash after it; the name when left out.
@@ -140,10 +149,11 @@ class MatrixRenyiCallback(Choice, _Callback):
         schedule: int | Schedule = 1,
         measure_at_start: bool = True,
         estimator: Estimator = Estimator(),
+        readout: Readouts = None,
         forward_fn: Callable[[nn.Module, Any], Any] | None = None,
         error_signals: bool | ErrorSignals = False,
         redundancy: bool | Redundancy = False,
-        dpi_pairs: Literal["markov", "consecutive"] = "markov",
+        dpi_pairs: Literal["markov", "consecutive"] | None = "markov",
         outputs: Outputs = Outputs(),
         name: str = "",
         log_prefix: str | None = None,
@@ -157,6 +167,7 @@ class MatrixRenyiCallback(Choice, _Callback):
         self.schedule = schedule
         self.measure_at_start = measure_at_start
         self.estimator = estimator
+        self.readout = readout
         self.forward_fn = forward_fn
         self.error_signals = error_signals
         self.redundancy = redundancy
@@ -193,6 +204,7 @@ class MatrixRenyiCallback(Choice, _Callback):
         self._notice = Notices(warn)
         self._guard = Guard(self.raise_on_error, self._notice)
         self._started = time.monotonic()
+        self._remarked: set[tuple[str, str]] = set()
         self._seconds = 0.0
         self._tried = 0
         self._count = 0
@@ -255,7 +267,12 @@ class MatrixRenyiCallback(Choice, _Callback):
             return
         if any(probe.targets is None for probe in monitor.probes.values()):
             self._notice("targets", "the probe has no targets: what layers share with them is left out.")
-        monitor.find_chains()
+        began = time.monotonic()
+        if self.dpi_pairs == "markov" and len(monitor.layers) > _MANY_LAYERS:
+            rank_zero_info(f"MatrixRenyiCallback: looking for Markov chains among {len(monitor.layers)} layers.")
+        if monitor.prepare():
+            rank_zero_info(f"MatrixRenyiCallback: {monitor.describe()}.")
+        self._seconds += time.monotonic() - began
         if self.measure_at_start and trainer.global_step == 0:
             # pl_module.log would write these at the end of the first epoch.
             self._measure_and_log(trainer, epoch=0, step=0)
@@ -285,7 +302,8 @@ class MatrixRenyiCallback(Choice, _Callback):
         self._guard.put_out(trainer, "drawing", lambda: self._writer.end(trainer, self._pictures))
         self._guard.attempt("handing over the history", self._hand_over)
         if self._count:
-            spent = bill(self._count, self._seconds, time.monotonic() - self._started)
+            search = 0.0 if self._monitor is None else self._monitor.seconds_of_search
+            spent = bill(self._count, self._seconds, time.monotonic() - self._started, search)
             rank_zero_info(f"MatrixRenyiCallback: {spent}")
         self._say_what_is_missing()
         if self._monitor is not None:
@@ -308,7 +326,8 @@ class MatrixRenyiCallback(Choice, _Callback):
         """The monitor of this run: on its probes, in the precision that the network trains in."""
         self._last_step = position.last_step(trainer) if self._schedule.counts_steps else None
         ranks = position.ranks_of(trainer)
-        probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice, ranks)
+        of_rows = rows_by(self.readout)
+        probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice, ranks, of_rows)
 
         def made() -> Monitor:
             monitor = Monitor(
@@ -316,6 +335,7 @@ class MatrixRenyiCallback(Choice, _Callback):
                 probes,
                 self.layers,
                 self.estimator,
+                readout=self.readout,
                 forward_fn=self.forward_fn,
                 batch_size=self.probe_batch_size,
                 dpi_pairs=self.dpi_pairs,
@@ -390,7 +410,7 @@ class MatrixRenyiCallback(Choice, _Callback):
 
     def _write(self, trainer: lp.Trainer, rows: Sequence[Row], step: int) -> None:
         """Hand over what the views make of the history."""
-        for about, message in remarks(rows):
+        for about, message in remarks(rows, self._remarked):
             self._notice(about, message)
         texts = {"card": card(self.history)}
         if self._count == 0:  # of the run, so once; indented, it is code in Markdown

@@ -1,13 +1,11 @@
 """A network watched on its probes: the one place where samples, layers, chains and history come together."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack
 
-import torch
 from torch import Tensor, nn
 
 from lightning_infoplane.arguments.checks import Instance
@@ -15,36 +13,31 @@ from lightning_infoplane.arguments.errors import SetupError
 from lightning_infoplane.estimator.redundancy import Redundancy
 from lightning_infoplane.measurement.facts import Facts
 from lightning_infoplane.measurement.history import History
-from lightning_infoplane.measurement.listener import Listener, Notices
+from lightning_infoplane.measurement.listener import LeftOut, Listener, Notices, few
 from lightning_infoplane.measurement.measurement import Measurement
 from lightning_infoplane.measurement.plane import InformationPlane
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.measurement.rows import Pair, Row
 from lightning_infoplane.measurement.settings import Estimator
-from lightning_infoplane.measurement.table import as_moment
-from lightning_infoplane.network.activations import call, watch
-from lightning_infoplane.network.chains import Chains, find_chains
-from lightning_infoplane.network.gradients import ErrorSignals, error_signals
+from lightning_infoplane.network.chains import Chains
+from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.layers import LayerSpec, select_layers
-from lightning_infoplane.network.probe import Probe
-from lightning_infoplane.network.structures import replace_tensors
-from lightning_infoplane.options import MOMENT, NETWORK, check_options, files, probes_by_name
+from lightning_infoplane.network.observed import ForwardFunction, Observed, Readouts
+from lightning_infoplane.network.probe import Probe, check_x
+from lightning_infoplane.options import MOMENT, NETWORK, check_options, probes_by_name
 
-__all__ = ["Monitor", "choose_layers", "measure", "measure_checkpoints", "pairs_in"]
+__all__ = ["Monitor", "Options", "choose_layers", "measure", "pairs_in"]
 
 _NOT_COMPARABLE = "Values before and after cannot be compared."
-# Layers of a list in a message.
-_NAMES_SHOWN = 8
-
-ForwardFunction = Callable[[nn.Module, Any], Any]
 
 
 class Options(TypedDict, total=False):
     """Arguments of :class:`Monitor` that :func:`measure` hands on."""
 
+    readout: Readouts
     forward_fn: ForwardFunction | None
     batch_size: int | None
-    dpi_pairs: Literal["markov", "consecutive"]
+    dpi_pairs: Literal["markov", "consecutive"] | None
     error_signals: bool | ErrorSignals
     redundancy: bool | Redundancy
 
@@ -65,10 +58,13 @@ class Monitor:
         probe: the samples, on the network's device; several by name.
         layers: see :func:`~lightning_infoplane.network.layers.select_layers`.
         estimator: how to measure.
-        forward_fn: called as ``forward_fn(network, inputs)`` instead of ``network(inputs)``.
+        readout: how outputs become ``(n, ...)``: ``Maps``, ``Tokens``, ``TimeFirst``, ``PerGraph``, a function
+            ``(name, output)``, or a mapping of layers to these. By the layer's type and its shape when left out.
+        forward_fn: called as ``forward_fn(network, inputs)`` instead of ``network(inputs)``, or however its ``forward``
+            takes what the inputs hold.
         batch_size: send the probe through in pieces of this size.
         dpi_pairs: between which layers there are gaps: ``"markov"``, those that intervention on the network finds to be
-            chains, or ``"consecutive"``, each with the next.
+            chains, ``"consecutive"``, each with the next, or None, no gaps.
         error_signals: also measure the gradients of the loss with respect to the layers; an ``ErrorSignals`` says of
             which loss.
         redundancy: also compare feature maps with each other; a ``Redundancy`` says how they are sampled.
@@ -95,9 +91,10 @@ class Monitor:
         layers: LayerSpec | Sequence[LayerSpec] = "conv",
         estimator: Estimator = Estimator(),
         *,
+        readout: Readouts = None,
         forward_fn: ForwardFunction | None = None,
         batch_size: int | None = None,
-        dpi_pairs: Literal["markov", "consecutive"] = "markov",
+        dpi_pairs: Literal["markov", "consecutive"] | None = "markov",
         error_signals: bool | ErrorSignals = False,
         redundancy: bool | Redundancy = False,
         ranks: Ranks = Ranks(),
@@ -109,6 +106,7 @@ class Monitor:
         self.probes = probes_by_name(probe)
         options = check_options(
             estimator=estimator,
+            readout=readout,
             forward_fn=forward_fn,
             dpi_pairs=dpi_pairs,
             error_signals=error_signals,
@@ -124,14 +122,22 @@ class Monitor:
         self.plane = InformationPlane(estimator, _chosen(redundancy, Redundancy))
         self.chains: Chains | None = None
         self._signals = _chosen(error_signals, ErrorSignals)
-        self._forward_fn = forward_fn
-        self._batch_size: int | None = options["batch_size"]
         self._dpi_pairs = dpi_pairs
         self._ranks = ranks
-        self._context = context
         self._notice = notice or Notices()
+        self._left_out = LeftOut(self._notice)
         self._on_failure = on_failure
-        self._references = {name: self.plane.reference(one.x, one.targets) for name, one in self.probes.items()}
+        self._observed = Observed(
+            network, self.layers, layers, readout, forward_fn, context, batch_size=options["batch_size"]
+        )
+        self._references = {
+            name: self.plane.reference(_checked(one).values(), one.targets)
+            for name, one in self.probes.items()
+            if not one.is_of_ids
+        }
+        self._known_x: dict[str, tuple[Tensor, Tensor]] = {}  # of token numbers: made once, and kept in checkpoints
+        self._is_settled = False  # whether chains were looked for in the network as it is after some training
+        self.seconds_of_search = 0.0
         self._fingerprints = {name: one.fingerprint() for name, one in self.probes.items()}
 
     @property
@@ -159,13 +165,19 @@ class Monitor:
         """
         epoch = MOMENT("epoch", epoch)
         step = MOMENT("step", step)
-        self.find_chains()
-        listener = Listener(self._notice, progress)
-        rows = self._attempt(f"the measurement after epoch {epoch}", self._observe, listener, epoch, step)
-        if self._signals is not None:
-            # On their own: error signals may fail where the activations have much to tell.
-            what = f"the measurement of error signals after epoch {epoch}"
-            rows += self._attempt(what, self._observe_error_signals, Listener(self._notice), epoch, step)
+        if not self.prepare():
+            return []
+        self._look_again(epoch)
+        try:
+            listener = Listener(self._notice, progress, self._left_out)
+            rows = self._attempt(f"the measurement after epoch {epoch}", self._observe, listener, epoch, step)
+            if self._signals is not None:
+                # On their own: error signals may fail where the activations have much to tell.
+                what = f"the measurement of error signals after epoch {epoch}"
+                listener = Listener(self._notice, left_out=self._left_out)
+                rows += self._attempt(what, self._observe_error_signals, listener, epoch, step)
+        finally:
+            self._left_out.tell()
         return rows
 
     @property
@@ -173,23 +185,29 @@ class Monitor:
         """What ``progress`` adds up to in a measurement: Gram matrices, then spectra."""
         return 2 * len(self.probes) * len(self.layers)
 
-    def find_chains(self) -> None:
-        """Try by intervention which gaps mean something, once; rank 0's findings count."""
-        if self.chains is not None:
-            return
-        probe = next(iter(self.probes.values()))
-        forward = self._dpi_pairs == "markov"
-        try:
-            chains = self._ranks.together(
-                lambda: find_chains(
-                    self.network, self.layers, probe, self._forward, forward, self._signals, self._batch_size
-                ),
-                probe.x.device,
-            )
-            self._know(self._ranks.first_object(chains))
-        except Exception as error:  # the same on all ranks
-            self._on_failure("looking for Markov chains among the layers", error)
-            self.chains = Chains()  # who goes on without them has gaps between consecutive layers
+    def prepare(self) -> bool:
+        """Find out how the network is called, what stands for X of token numbers, and which gaps mean something: once.
+
+        Returns:
+            Whether that is known; if not, whoever is told of failures was told.
+        """
+        if not self._observed.is_tried:
+            try:
+                self._ranks.together(self._try_out, self._first_probe.x.device)
+            except Exception as error:  # the same on all ranks
+                self._on_failure("calling the network", error)
+                return False
+        if self.chains is None:
+            try:
+                self._know(self._found_chains())
+            except Exception as error:  # the same on all ranks
+                self._on_failure("looking for Markov chains among the layers", error)
+                self.chains = Chains()  # who goes on without them has gaps between consecutive layers
+        return True
+
+    def describe(self) -> str:
+        """What is X, what is Y, and how the network is called, in a line; once :meth:`prepare` has found out."""
+        return self._observed.describe(self._first_probe)
 
     def release(self) -> None:
         """Let go of the network and of what is on its device; the history stays."""
@@ -197,8 +215,7 @@ class Monitor:
         self.probes = {}
         self._references = {}
         self.network = nn.Module()
-        self._forward_fn = None
-        self._context = nullcontext
+        self._observed = Observed(self.network, {})
         self._ranks = Ranks()  # of a process group that is about to end, and that cannot be pickled
 
     def state_dict(self) -> dict[str, Any]:
@@ -208,6 +225,8 @@ class Monitor:
             "probes": dict(self._fingerprints),
             "layers": self._names,
             "chains": None if self.chains is None else self.chains.to_lists(),
+            "settled": self._is_settled,
+            "x": {name: tuple(one.cpu() for one in known) for name, known in self._known_x.items()},
         }
 
     def resume(self, state: Mapping[str, Any], on_change: Literal["error", "warn"] = "error") -> None:
@@ -229,6 +248,9 @@ class Monitor:
         self.history.facts = replace(before.facts, version=mine.version, estimator=mine.estimator, changes=changes)
         if state["layers"] == self._names and state["chains"] is not None:
             self._know(Chains.from_lists(state["chains"]))  # a network found trained may have other dead ends
+            self._is_settled = state["settled"]
+        if not differences:
+            self._known_x = dict(state["x"])  # the embedding layer has been trained since
 
     def _differences(self, before: Facts, state: Mapping[str, Any]) -> Iterator[str]:
         """What is not as it was, with both values."""
@@ -239,8 +261,8 @@ class Monitor:
                 f"({_probes(before.n, state['probes'])}; now {_probes(now, self._fingerprints)})."
             )
         if state["layers"] != self._names:
-            then = _few(state["layers"])
-            yield f"the layers are not those of this run so far, {then}: they are now {_few(self._names)}."
+            then = few(state["layers"])
+            yield f"the layers are not those of this run so far, {then}: they are now {few(self._names)}."
         mine = self.history.facts.estimator
         if before.estimator != mine:
             yield f"the estimator is not that of this run so far, {before.estimator}: it is now {mine}."
@@ -248,8 +270,55 @@ class Monitor:
     def _know(self, chains: Chains) -> None:
         """Keep what was found, and write it beside the rows."""
         self.chains = chains
-        words = [] if chains.forward is None else chains.forward.describe().split("\n")
+        words = [] if chains.forward is None else chains.forward.describe().splitlines()
         self.history.facts = replace(self.history.facts, chain=tuple(words))
+
+    # ------------------------------------------------------------------------------------------------ before the first
+
+    @property
+    def _first_probe(self) -> Probe:
+        """The one that the network is tried on."""
+        return next(iter(self.probes.values()))
+
+    def _try_out(self) -> None:
+        """A few samples through the network; and X of token numbers, which have no distances."""
+        self._observed.try_out(self._first_probe)
+        for name, probe in self.probes.items():
+            if name not in self._references:
+                known = self._known_x.get(name)
+                x = probe.values() if known else self._observed.vectors(probe)
+                self._references[name] = self.plane.reference(x, probe.targets, known)
+                self._known_x[name] = (self._references[name].sides.input, self._references[name].sigma)
+
+    def _found_chains(self) -> Chains:
+        """What intervention finds, and what it took; rank 0's findings count."""
+        if self._dpi_pairs is None:
+            return Chains()
+        began = time.monotonic()
+        activations = self._dpi_pairs == "markov"
+        chains: Chains = self._ranks.together(
+            lambda: self._observed.find_chains(self._first_probe, activations, self._signals),
+            self._first_probe.x.device,
+        )
+        self.seconds_of_search += time.monotonic() - began
+        found: Chains = self._ranks.first_object(chains)
+        return found
+
+    def _look_again(self, epoch: int) -> None:
+        """Look for chains once more after the first epoch, where layers are in no pair: some gates open in training."""
+        forward = None if self.chains is None else self.chains.forward
+        if epoch == 0 or self._is_settled or forward is None:
+            return
+        self._is_settled = True
+        if not forward.alone:
+            return
+        try:
+            found = self._found_chains()
+        except Exception as error:  # the same on all ranks
+            self._on_failure("looking for Markov chains among the layers", error)
+            return
+        if found.forward is not None and len(found.forward.alone) < len(forward.alone):
+            self._know(found)
 
     # ------------------------------------------------------------------------------------------------ one measurement
 
@@ -259,7 +328,7 @@ class Monitor:
         """One part of a measurement: on all ranks or on none."""
         rows: list[Row] = []
         try:
-            begun = self._ranks.together(lambda: observe(listener), next(iter(self.probes.values())).x.device)
+            begun = self._ranks.together(lambda: observe(listener), self._first_probe.x.device)
             for measurement in begun:
                 rows += self.plane.finish(measurement, epoch, step, self._ranks)
         except Exception as error:
@@ -270,30 +339,24 @@ class Monitor:
         """Every probe through the network."""
         forward_chain = None if self.chains is None else self.chains.forward
         pairs = None if forward_chain is None else forward_chain.pairs
+        if self._dpi_pairs is None:
+            pairs = []
         begun = []
         for name, probe in self.probes.items():
             one = self.plane.start(self._references[name], None, name, pairs, listener)
-            watch(self.network, self.layers, probe, one.add, self._forward, self._batch_size, listener.notice)
+            self._observed.watch(probe, one.add, listener.left_out)
             begun.append(one)
         return begun
 
     def _observe_error_signals(self, listener: Listener) -> list[Measurement]:
         """The gradients at every layer, probe by probe."""
         assert self._signals is not None, "asked for"
-        backward = None if self.chains is None else self.chains.backward
+        backward = [] if self._dpi_pairs is None else None if self.chains is None else self.chains.backward
         begun = []
         for name, probe in self.probes.items():
-            signals = error_signals(
-                self.network, self.layers, probe, self._signals.loss_fn, self._forward, self._batch_size
-            )
+            signals = self._observed.error_signals(probe, self._signals)
             begun.append(self.plane.start_error_signals(signals, name, backward, probe.x.device, listener))
         return begun
-
-    def _forward(self, network: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
-        """How the network is called: as the user says, in the context it trains in."""
-        # Copies: a network that works in place on its inputs would change the probe for all measurements to come.
-        with self._context():
-            return call(network, replace_tensors(inputs, Tensor.clone), self._forward_fn)
 
 
 def pairs_in(state: Mapping[str, Any]) -> list[Pair]:
@@ -339,7 +402,8 @@ def measure(
         monitor: one that measured this network on this probe before: its settings, X, chains and history go on.
         epoch: for the rows.
         step: for the rows.
-        options: ``forward_fn``, ``batch_size``, ``dpi_pairs``, ``error_signals``, ``redundancy``: see :class:`Monitor`.
+        options: ``readout``, ``forward_fn``, ``batch_size``, ``dpi_pairs``, ``error_signals``, ``redundancy``: see
+            :class:`Monitor`.
 
     Returns:
         The new rows.
@@ -363,68 +427,7 @@ def measure(
     return monitor.measure(epoch, step)
 
 
-def measure_checkpoints(
-    paths: Iterable[str | os.PathLike[str]],
-    network: nn.Module,
-    probe: Probe,
-    layers: LayerSpec | Sequence[LayerSpec] = "conv",
-    estimator: Estimator = Estimator(),
-    **options: Unpack[Options],
-) -> History:
-    """Measure the checkpoints of a finished run, one after the other.
-
-    Args:
-        paths: Lightning checkpoints, or files with a state dict. Lightning's say which epoch and step they are
-            of, as the callback counts them; others are counted from 0.
-        network: of the same architecture; a copy of it is loaded, it stays as it is.
-        probe: the samples, on the network's device.
-        layers: see :func:`~lightning_infoplane.network.layers.select_layers`.
-        estimator: how to measure.
-        options: ``forward_fn``, ``batch_size``, ``dpi_pairs``, ``error_signals``, ``redundancy``: see :class:`Monitor`.
-
-    Returns:
-        The rows of all checkpoints; Markov chains are looked for in the first.
-
-    Raises:
-        ValueError: if a file is no checkpoint of this network.
-    """
-    NETWORK("network", network)
-    checkpoints = files(paths)
-    monitor = Monitor(deepcopy(network), probe, layers, estimator, **options)
-    for count, path in enumerate(checkpoints):
-        try:
-            saved = torch.load(path, map_location=probe.x.device, weights_only=True)
-            monitor.network.load_state_dict(saved.get("state_dict", saved))
-            epoch, step = _moment(saved) or (count, count)
-        except OSError:  # names the file itself
-            raise
-        except Exception as error:  # what is no checkpoint fails anywhere in torch's reader, and in its own way
-            raise ValueError(f"{path} is no checkpoint of {type(network).__name__}: {error}") from error
-        monitor.measure(epoch, step)
-    return monitor.history
-
-
 _MONITOR = Instance("a Monitor or None", kinds=(Monitor,), constants=(None,), example="Monitor(network, probe)")
-
-
-def _moment(saved: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Epoch and step of a Lightning checkpoint as they are in the history of its run.
-
-    The history counts finished epochs, and steps from 0. Lightning's own ``epoch`` goes up only after the hooks
-    in which checkpoints are written, and not at all between these.
-    """
-    if not saved.keys() >= {"state_dict", "global_step"}:
-        return None
-    try:
-        step = max(0, saved["global_step"] - 1)
-        if "loops" not in saved:  # weights only
-            return as_moment(saved["epoch"] + 1, step)
-        loop = saved["loops"]["fit_loop"]
-        started = loop["epoch_progress"]["current"]["ready"]
-        is_whole = loop["epoch_loop.batch_progress"]["is_last_batch"]
-        return as_moment(started if is_whole else max(0, started - 1), step)
-    except (LookupError, TypeError) as error:
-        raise ValueError(f"it does not say its epoch and step as Lightning does ({error!r})") from error
 
 
 def _probes(sizes: Mapping[str, int], fingerprints: Mapping[str, str]) -> str:
@@ -432,10 +435,10 @@ def _probes(sizes: Mapping[str, int], fingerprints: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {sizes.get(name, '?')} samples {digest}".strip() for name, digest in fingerprints.items())
 
 
-def _few(names: Sequence[str]) -> str:
-    """Some of the layers, and how many there are."""
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return shown if len(names) <= _NAMES_SHOWN else f"{shown}, … ({len(names)})"
+def _checked(probe: Probe) -> Probe:
+    """A probe whose X tells samples apart."""
+    check_x(probe)
+    return probe
 
 
 def _chosen(choice: Any, kind: Any) -> Any:  # noqa: ANN401 - a class and one of its instances

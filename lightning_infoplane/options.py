@@ -13,6 +13,7 @@ from lightning_infoplane.measurement.settings import Estimator
 from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.layers import check_layers
 from lightning_infoplane.network.probe import Probe
+from lightning_infoplane.network.readout import READOUT
 
 __all__ = ["MOMENT", "NETWORK", "OPTIONS", "check_layers", "check_options", "files", "probes_by_name"]
 
@@ -20,7 +21,8 @@ __all__ = ["MOMENT", "NETWORK", "OPTIONS", "check_layers", "check_options", "fil
 OPTIONS: Mapping[str, Rule] = {
     "estimator": Instance.of(Estimator),
     "forward_fn": Maybe(Function("(module, inputs) -> outputs", 2, write="lambda module, inputs: module(inputs)")),
-    "dpi_pairs": Instance("'markov' or 'consecutive'", constants=("markov", "consecutive")),
+    "readout": READOUT,
+    "dpi_pairs": Instance("'markov', 'consecutive' or None", constants=("markov", "consecutive", None)),
     "error_signals": Instance.of(ErrorSignals, True, False),
     "redundancy": Instance.of(Redundancy, True, False),
 }

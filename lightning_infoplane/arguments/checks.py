@@ -33,6 +33,7 @@ __all__ = [
     "TEXT",
     "Function",
     "Instance",
+    "Key",
     "Maybe",
     "Number",
     "Rule",
@@ -194,6 +195,38 @@ class Tensors(Rule):
             return value
         write = as_tensor(argument.field, argument.value) or argument.usual(self.example)
         raise argument.error(WrongKindError, f"expected a tensor{axes}", write)
+
+
+@dataclass(frozen=True)
+class Key(Rule):
+    """Where something lies in a structure: a name, or a function of the structure.
+
+    Args:
+        of: the structure, in words.
+        example: what to type.
+        places: whether places of a list, and several keys at once, will do as well.
+    """
+
+    of: str
+    example: str
+    places: bool = False
+
+    def check(self, argument: Argument) -> Any:  # noqa: ANN401
+        """The value, or an error."""
+        value = argument.value
+        if self._is_key(value):
+            return value
+        if isinstance(value, list | tuple) and value and self.places and all(map(self._is_key, value)):
+            return tuple(value)
+        if callable(value) and not isinstance(value, type):
+            return Function(f"({self.of}) -> tensor", 1, write=f"lambda {self.of}: {self.of}['x']").check(argument)
+        kinds = "a name, a place, several of them" if self.places else "a name"
+        expected = f"expected {kinds} or a function ({self.of}) -> tensor"
+        raise argument.error(WrongKindError, expected, argument.written(self.example))
+
+    def _is_key(self, value: object) -> bool:
+        is_place = isinstance(value, int) and not isinstance(value, bool) and value >= 0 and self.places
+        return is_place or (isinstance(value, str) and bool(value))
 
 
 FLAG = Instance("True or False", constants=(True, False))

@@ -7,13 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.network.hooks import capture
+from lightning_infoplane.network.hooks import intercept
 from lightning_infoplane.network.probe import Probe
+from lightning_infoplane.network.reader import FIRST, Reader
+from lightning_infoplane.network.structures import first_tensor
 from lightning_infoplane.network.undisturbed import undisturbed
 
-__all__ = ["call", "watch"]
+__all__ = ["NOT_CALLED", "watch"]
 
-_FORWARD_HINT = "If the network is not called as network(inputs), pass forward_fn=lambda network, inputs: network(...)."
+# Letters of a readout's own failure, and why a layer is left out that the network did not call.
+_LONGEST_REASON = 200
+NOT_CALLED = "not called in the probe's forward pass"
 
 
 def watch(
@@ -21,9 +25,10 @@ def watch(
     layers: Mapping[str, nn.Module],
     probe: Probe,
     consume: Callable[[str, Tensor], object],
-    forward_fn: Callable[[nn.Module, Any], Any] | None = None,
+    run: Callable[[nn.Module, Any], object] = lambda model, inputs: model(inputs),
     batch_size: int | None = None,
-    notice: Callable[[str, str], None] = lambda about, message: None,
+    left_out: Callable[[str, str], None] = lambda layer, why: None,
+    reader: Reader = FIRST,
 ) -> None:
     """Send the probe through the model in eval mode and hand each layer's output to ``consume(name, activation)``.
 
@@ -31,50 +36,47 @@ def watch(
     pieces of ``batch_size``, activations wait on the CPU for the last piece.
 
     Args:
-        model: called as ``model(inputs)``, or as ``forward_fn(model, inputs)``.
+        model: called as ``run(model, inputs)``.
         layers: what to watch, by name.
         probe: the samples.
         consume: is given ``(n, ...)`` floats on the model's device, in order of execution.
-        forward_fn: how to call the model, under autocast say.
+        run: how to call the model.
         batch_size: of the pieces.
-        notice: told (about, message) when a layer is left out.
+        left_out: told (layer, why) when a layer is left out.
+        reader: what of a layer's output is measured.
     """
     waiting: dict[str, list[Tensor]] = {}
     whole = batch_size is None or batch_size >= probe.size
 
-    def take(size: int, layer: str, output: Tensor | None) -> None:
+    def take(inputs: Any, size: int, layer: str, output: Any) -> None:  # noqa: ANN401
         held = waiting.setdefault(layer, [])
-        if output is None or not output.is_floating_point() or output.ndim < 1 or len(output) != size:
-            what = "no tensor" if output is None else f"{tuple(output.shape)} of {output.dtype}"
-            notice(layer, f"layer {layer!r} is left out: expected floats ({size}, ...) as its output, got {what}.")
+        try:
+            value = reader.read(layer, output, inputs, size)
+        except Exception as error:  # a readout of the user's, or one that does not fit
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            left_out(layer, f"its readout failed, {reason[:_LONGEST_REASON]}")
+            return
+        if value is None:
+            left_out(layer, f"expected floats ({size}, ...) as its output, got {_described(output)}")
         elif whole:
-            consume(layer, output)
+            consume(layer, value)
         else:
-            held.append(output.to("cpu", copy=True))
+            held.append(value.to("cpu", copy=True))
 
     with undisturbed(model):
         for piece, size in probe.pieces(batch_size):
-            with capture(layers, partial(take, size)):
-                call(model, piece, forward_fn)
+            with intercept(layers, partial(take, piece, size)):
+                run(model, piece)
     for layer, held in waiting.items():
         if held:
             consume(layer, torch.cat(held).to(probe.x.device))
             held.clear()
     for layer in layers.keys() - waiting.keys():
         compiled = isinstance(layers[layer], torch.jit.ScriptModule)
-        why = (
-            "is TorchScript, whose outputs cannot be seen,"
-            if compiled
-            else "was not called in the probe's forward pass"
-        )
-        notice(layer, f"layer {layer!r} {why} and is left out.")
+        left_out(layer, "TorchScript, whose outputs cannot be seen" if compiled else NOT_CALLED)
 
 
-def call(model: nn.Module, inputs: object, forward_fn: Callable[[nn.Module, Any], Any] | None = None) -> Any:  # noqa: ANN401
-    """Call a network the user's way, or as ``model(inputs)``; if that is not how, say what to pass."""
-    if forward_fn is not None:
-        return forward_fn(model, inputs)
-    try:
-        return model(inputs)
-    except (TypeError, NotImplementedError) as error:
-        raise type(error)(f"{error} {_FORWARD_HINT}") from error
+def _described(output: object) -> str:
+    """An output that cannot be read, by its kind: it may be large."""
+    tensor = first_tensor(output)
+    return f"no tensor ({type(output).__name__})" if tensor is None else f"{tuple(tensor.shape)} of {tensor.dtype}"

@@ -1,40 +1,43 @@
 r"""Which pairs of layers the data-processing inequality speaks of: X → T_a → T_b, found by intervention.
 
 :math:`I(X;T_a) \ge I(X;T_b)` is implied only where a *screens* b: once T_a is known, X makes no difference to
-T_b. A skip connection around a breaks that, and no list of module names shows it. So it is tried: the network
-runs on samples z while a's output is replaced by what it was on samples x. If b then puts out what it did on
-x, everything b knows came through a.
+T_b. A skip connection around a breaks that, and no list of module names shows it. So it is tried: all layers are held
+at what they put out on some samples, one of them is changed, and those that hear of it are fed by it. If every way from
+the inputs to b leads through a, everything b knows came through a.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
+from itertools import product
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.network.copies import half_and_half, many_at_once, rows_of
-from lightning_infoplane.network.covering import all_pairs, covering, covering_pairs, pairs_of
+from lightning_infoplane.network.copies import half_and_half, rows_of
+from lightning_infoplane.network.covering import all_pairs, covering, covering_pairs, pairs_of, screening
 from lightning_infoplane.network.cuts import ForwardFunction, find_backward_pairs
 from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.hooks import intercept
-from lightning_infoplane.network.interventions import Run, one_by_one, outputs_on, same
+from lightning_infoplane.network.interventions import Watcher, feeding, same, stand_ins
 from lightning_infoplane.network.probe import Probe
+from lightning_infoplane.network.reader import FIRST, Reader
 from lightning_infoplane.network.structures import replace_tensors
 from lightning_infoplane.network.undisturbed import undisturbed
 from lightning_infoplane.network.untrained import opened, settle
 
 __all__ = ["Chain", "Chains", "covering_pairs", "find_backward_pairs", "find_chain", "find_chains"]
 
-# Samples on which chains are looked for: that layers tell a few from a few others is all that is needed.
+# Samples on which chains are looked for: that layers tell a few from a few others is all that is needed. Even, for
+# every second row of what a layer is held at is noise.
 _FEW = 4
 # The most samples in a pass, as many as a probe of the usual size.
 _ROWS = 512
 # One by one, so many layers take as little time: a pass of copies is longer, and one more is needed.
 _FEW_LAYERS = 32
 # Copies in a pass. A thousand layers are a thousand calls a pass, however few the samples: there few passes count. With
-# a hundred the samples do, and the more copies, the more go into the three passes that try the network.
+# a hundred the samples do.
 _LEAST_COPIES = 6
 _COPIES_FOR_A_THOUSAND = 125
 
@@ -69,6 +72,17 @@ class Chain:
         object.__setattr__(self, "pairs", covering_pairs(self.layers, relation))
 
     @property
+    def alone(self) -> tuple[str, ...]:
+        """The layers in no pair.
+
+        Example:
+            >>> Chain(("a", "b", "c"), {("a", "b")}).alone
+            ('c',)
+        """
+        paired = {name for pair in self.pairs for name in pair}
+        return tuple(name for name in self.layers if name not in paired)
+
+    @property
     def screened(self) -> frozenset[tuple[str, str]]:
         """All pairs (a, b) with X → T_a → T_b."""
         return all_pairs(self.layers, self.pairs)
@@ -87,7 +101,9 @@ class Chain:
         return cls(tuple(saved["layers"]), [(a, b) for a, b in saved["pairs"]], tuple(saved["random"]))
 
     def describe(self) -> str:
-        """The chain in words."""
+        """The chain in words; nothing where there was none to look for."""
+        if not self.layers:
+            return ""
         lines = [f"{a} → {b}" for a, b in self.pairs] or ["no layer screens another: the inequality implies nothing"]
         lines += [f"{name}: random, left out" for name in self.random]
         return "\n".join(lines)
@@ -130,6 +146,7 @@ def find_chains(
     activations: bool = True,
     error_signals: ErrorSignals | None = None,
     batch_size: int | None = None,
+    reader: Reader = FIRST,
 ) -> Chains:
     """The chain of the activations and that of the error signals, from a few samples of a probe.
 
@@ -141,10 +158,12 @@ def find_chains(
         activations: whether to look for the forward chain.
         error_signals: how error signals are made, to look for the backward chain; None does not look for it.
         batch_size: the most samples that the network is sent at once; as many as the probe has when left out.
+        reader: what of a layer's output is measured.
     """
     x, z = probe.halves(_FEW)
     at_most = min(batch_size or probe.size, _ROWS)
-    forward = find_chain(model, layers, x, z, forward_fn, at_most) if activations else None
+    few = min(_FEW, probe.size // 2)
+    forward = find_chain(model, layers, x, z, forward_fn, at_most, reader, few) if activations else None
     if error_signals is None:
         return Chains(forward, None)
     return Chains(
@@ -169,12 +188,15 @@ def find_chain(
     z: Any,  # noqa: ANN401
     forward_fn: ForwardFunction | None = None,
     at_most: int = _ROWS,
+    reader: Reader = FIRST,
+    n: int | None = None,
 ) -> Chain:
     """Find the Markov chains among layers by small forward passes: one a layer, or a few dozen for many layers.
 
-    Exact for deterministic networks, up to coincidence: of the samples nothing is asked but that the layers
-    tell x from z, so a handful is enough. Parameters that are zero so far count as gates that may open, and batch
-    norms that have seen nothing normalise by these samples. The model is left as it was.
+    Exact for deterministic networks, up to coincidence. A way along which every layer feeds the next is a way, also
+    where what the first one says does not reach the last: fewer pairs, none of them wrong. Parameters that are zero so
+    far count as gates that may open, and batch norms that have seen nothing normalise by these samples. The model is
+    left as it was.
 
     Args:
         model: any network.
@@ -183,6 +205,8 @@ def find_chain(
         z: as many other samples.
         forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
         at_most: samples in a pass. Many layers are looked at in one, each on its own copy of the few samples.
+        reader: what is measured of an output. What it leaves out is a way around.
+        n: how many samples x is; as many as its first tensor has rows when left out.
 
     Returns:
         The chain.
@@ -193,33 +217,47 @@ def find_chain(
         [('0', '2')]
     """
     call = forward_fn or (lambda network, inputs: network(inputs))
+    few = rows_of(x) if n is None else n
 
     def run(inputs: Any, visit: Callable[[str, Any], Any]) -> None:  # noqa: ANN401
         with intercept(layers, visit):
             call(model, replace_tensors(inputs, torch.clone))  # the first layer may overwrite its input
 
+    watcher = Watcher(run, reader)
     with undisturbed(model), opened(model):
         with suppress(Exception):  # what is wrong with x and z on their own will be heard of next
-            settle(model, lambda: run(half_and_half(x, z), lambda name, output: None))
-        on_x = outputs_on(run, x)
-        again = outputs_on(run, x)
-        on_z = outputs_on(run, z)
+            settle(model, lambda: run(half_and_half(x, z, few), lambda name, output: None))
+        on_x = watcher.outputs_on(x, few)
+        again = watcher.outputs_on(x, few)
+        on_z = watcher.outputs_on(z, few)
         known = [name for name in on_x if name in on_z]
-        random = {name: None for name in known if not same(on_x[name], again.get(name))}
-        # A layer that cannot tell x from z would seem to be screened by everything.
-        telling = {name: on_x[name] for name in known if name not in random and not same(on_x[name], on_z[name])}
-        del again, on_z  # of all layers at once
-        relation = _screening(model, run, x, z, telling, at_most)
-    return Chain(tuple(known), pairs_of(list(telling), covering(relation)), tuple(random))
+        random = tuple(name for name in known if not same(on_x[name], again.get(name)))
+        del again
+        steady = [name for name in known if name not in random and on_x[name].shape == on_z[name].shape]
+        held = {name: on_x[name] for name in steady}
+        fed = _feeding(model, watcher, x, z, few, at_most, held, on_z)
+    return Chain(tuple(known), pairs_of(steady, covering(screening(fed))), random)
 
 
-def _screening(model: nn.Module, run: Run, x: Any, z: Any, on_x: Mapping[str, Tensor], at_most: int) -> Tensor:  # noqa: ANN401
-    """Whether a screens b, for all layers a (rows) and b (columns) of ``on_x``: as quickly as the network permits."""
+def _feeding(
+    model: nn.Module,
+    watcher: Watcher,
+    x: Any,  # noqa: ANN401
+    z: Any,  # noqa: ANN401
+    n: int,
+    at_most: int,
+    on_x: Mapping[str, Tensor],
+    on_z: Mapping[str, Tensor],
+) -> Tensor:
+    """Who feeds whom, as quickly as the network permits."""
+    if not on_x:
+        return torch.zeros(1, 0, dtype=torch.bool)
     wanted = max(_LEAST_COPIES, _COPIES_FOR_A_THOUSAND * len(on_x) ** 2 // 1000**2)
-    count = min(at_most // rows_of(z), wanted)
-    many = len(on_x) > _FEW_LAYERS and count > 2
-    for exact in (False, True) if many else ():
-        # Whatever goes wrong may be about the batch: its size is fixed, it cannot be repeated, there is no memory.
+    count = min(at_most // n, wanted)
+    counts = [count, 1] if len(on_x) > _FEW_LAYERS and count > 2 else [1]
+    for copies, noise in product(counts, (True, False)):
+        # Whatever goes wrong may be about the batch: its size is fixed, it cannot be repeated, there is no memory. Or
+        # about the noise: a network may refuse a scale below zero.
         with suppress(Exception), undisturbed(model):
-            return many_at_once(run, x, z, on_x, count, exact)
-    return one_by_one(run, z, on_x)
+            return feeding(watcher, x, z, n, stand_ins(on_x, on_z, noise), copies)
+    return feeding(watcher, x, z, n, stand_ins(on_x, on_z, noise=False), 1)

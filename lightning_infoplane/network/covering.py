@@ -1,11 +1,13 @@
 """Relations among layers as matrices of truth values: the pairs that carry one, and all that follow from them."""
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import and_
 
 import torch
 from torch import Tensor
 
-__all__ = ["all_pairs", "covering", "covering_pairs", "pairs_of"]
+__all__ = ["all_pairs", "covering", "covering_pairs", "pairs_of", "screening"]
 
 
 def covering_pairs(layers: Sequence[str], relation: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -34,6 +36,27 @@ def all_pairs(layers: Sequence[str], pairs: Iterable[tuple[str, str]]) -> frozen
     while not torch.equal(longer := matrix | _product(matrix, matrix), matrix):
         matrix = longer
     return frozenset(pairs_of(layers, matrix))
+
+
+def screening(fed: Tensor) -> Tensor:
+    """Whether every way from the inputs to b passes a: truth values ``(layers, layers)``, row a, column b.
+
+    Args:
+        fed: ``(1 + layers, layers)``: who is fed by the inputs, and by each layer, in order of execution.
+
+    Example:
+        >>> screening(torch.tensor([[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]]) > 0).nonzero().tolist()
+        [[0, 1], [0, 2]]
+    """
+    from_inputs = fed[0].tolist()
+    by = fed[1:].T.tolist()
+    # Bit a: every way passes layer a. What no way leads to is the same for all samples, and feeds nobody.
+    passed: list[int | None] = []
+    for is_fed, feeders in zip(from_inputs, by, strict=True):
+        ways = [known | 1 << a for a, known in enumerate(passed) if feeders[a] and known is not None]
+        passed.append(reduce(and_, ways, 0 if is_fed else -1) if is_fed or ways else None)
+    rows = [[bool(known and known >> a & 1) for known in passed] for a in range(len(passed))]
+    return torch.tensor(rows, dtype=torch.bool).view(fed.shape[1], fed.shape[1])
 
 
 def pairs_of(layers: Sequence[str], matrix: Tensor) -> list[tuple[str, str]]:

@@ -22,6 +22,12 @@ __all__ = ["cut_at_once", "cut_one_by_one", "find_backward_pairs"]
 ForwardFunction = Callable[[nn.Module, Any], Any]
 # A forward pass: those of its output tensors that have a gradient.
 Ends = Callable[[], list[Tensor]]
+# Which tensor of a layer's output is looked at, by name and output.
+TensorOf = Callable[[str, Any], Tensor | None]
+
+
+def _first(name: str, output: object) -> Tensor | None:
+    return first_tensor(output)
 
 
 def find_backward_pairs(
@@ -30,6 +36,7 @@ def find_backward_pairs(
     x: Any,  # noqa: ANN401 - whatever the model takes
     forward_fn: ForwardFunction | None = None,
     loss: Callable[[Any], Tensor] | None = None,
+    tensor_of: TensorOf = _first,
 ) -> list[tuple[str, str]]:
     r"""Pairs (b, a) whose error signals are a chain :math:`\delta_b \to \delta_a`: a reaches the output through b only.
 
@@ -41,6 +48,7 @@ def find_backward_pairs(
         x: a few samples, as the model takes them.
         forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
         loss: of the outputs for x; errors come from the outputs that it looks at. From the first one if left out.
+        tensor_of: which tensor of a layer's output, ``(name, output)``.
 
     Returns:
         Pairs, the deeper layer first, from the output down.
@@ -58,39 +66,55 @@ def find_backward_pairs(
         return [end for end in _ends(call(model, replace_tensors(x, torch.clone)), places) if end.requires_grad]
 
     with undisturbed(model), opened(model):
-        order = reached(model, layers, ends)
+        order = reached(model, layers, ends, None, tensor_of)
         try:
-            passed = cut_at_once(model, layers, ends)
+            passed = cut_at_once(model, layers, ends, tensor_of)
         except Exception:  # an operation that forgets what its backward pass needs once it has been gone through
-            passed = cut_one_by_one(model, layers, ends)
+            passed = cut_one_by_one(model, layers, ends, tensor_of)
     pairs = [(b, a) for a in order for b in passed.get(a, ())]
     return covering_pairs(order[::-1], pairs)
 
 
-def reached(model: nn.Module, layers: Mapping[str, nn.Module], ends: Ends, cut: str | None = None) -> list[str]:
+def reached(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    ends: Ends,
+    cut: str | None = None,
+    tensor_of: TensorOf = _first,
+) -> list[str]:
     """Layers at which a gradient of the outputs arrives when the graph is cut at one of them, in order of execution."""
     with undisturbed(model), torch.enable_grad():
-        with hold(layers, cut) as held:
+        with hold(layers, cut, tensor_of) as held:
             outputs = ends()
         gradients = _gradients(outputs, list(held.values()))
     return [name for name, grad in zip(held, gradients, strict=True) if grad is not None and bool(grad.any())]
 
 
-def cut_one_by_one(model: nn.Module, layers: Mapping[str, nn.Module], ends: Ends) -> dict[str, set[str]]:
+def cut_one_by_one(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    ends: Ends,
+    tensor_of: TensorOf = _first,
+) -> dict[str, set[str]]:
     """For each layer the later ones that every way to the output passes, by a pass a layer."""
-    order = reached(model, layers, ends)
-    without = {b: set(reached(model, layers, ends, b)) for b in order}
+    order = reached(model, layers, ends, None, tensor_of)
+    without = {b: set(reached(model, layers, ends, b, tensor_of)) for b in order}
     return {a: {b for b in order[i + 1 :] if a not in without[b]} for i, a in enumerate(order)}
 
 
-def cut_at_once(model: nn.Module, layers: Mapping[str, nn.Module], ends: Ends) -> dict[str, set[str]]:
+def cut_at_once(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    ends: Ends,
+    tensor_of: TensorOf = _first,
+) -> dict[str, set[str]]:
     """As :func:`cut_one_by_one`, by one forward pass and a gradient from each layer back to those that feed it.
 
     Where each step of a way lets a gradient through, but on samples or units so different that all of it together
     does not, the way counts here: fewer pairs, none of them wrong.
     """
     with undisturbed(model), torch.enable_grad():
-        with _cut_everywhere(layers) as cuts:
+        with _cut_everywhere(layers, tensor_of) as cuts:
             outputs = ends()
         names = list(cuts)
         # Bit k: every way that is known passes layer k. With none known yet, all bits are set: -1.
@@ -112,17 +136,17 @@ class _Cut(NamedTuple):
 
 
 @contextmanager
-def _cut_everywhere(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, _Cut]]:
+def _cut_everywhere(layers: Mapping[str, nn.Module], tensor_of: TensorOf) -> Iterator[dict[str, _Cut]]:
     """Cut the graph at every layer; outputs that are not floating point are missing."""
     cuts: dict[str, _Cut] = {}
 
     def visit(name: str, output: object) -> object:
-        tensor = first_tensor(output)
+        tensor = tensor_of(name, output)
         if tensor is None or not tensor.is_floating_point():
             return None
         cuts[name] = _Cut(tensor.clone(), tensor.detach().clone().requires_grad_())
         # Copies: an in-place activation downstream must overwrite neither.
-        return replace_tensors(output, lambda _: cuts[name].onward.clone(), first_only=True)
+        return replace_tensors(output, lambda one: cuts[name].onward.clone() if one is tensor else one)
 
     with without_cudnn(), intercept(layers, visit):
         yield cuts

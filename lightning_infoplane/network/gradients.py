@@ -13,6 +13,7 @@ from lightning_infoplane.arguments.checks import Function, Maybe, checked
 from lightning_infoplane.estimator.precision import upcast, widest_float
 from lightning_infoplane.network.hooks import hold
 from lightning_infoplane.network.probe import Probe
+from lightning_infoplane.network.reader import FIRST, Reader
 from lightning_infoplane.network.structures import first_tensor, replace_tensors, tensors_in
 from lightning_infoplane.network.undisturbed import undisturbed
 
@@ -48,6 +49,7 @@ def error_signals(
     loss_fn: LossFunction | None = None,
     forward_fn: Callable[[nn.Module, Any], Any] | None = None,
     batch_size: int | None = None,
+    reader: Reader = FIRST,
 ) -> dict[str, Tensor]:
     r"""The error signals :math:`\delta_k = \partial\,\text{loss} / \partial T_k` of a probe, in order of execution.
 
@@ -62,6 +64,7 @@ def error_signals(
         loss_fn: ``(outputs, targets) -> scalar``; :func:`default_loss` when left out.
         forward_fn: called as ``forward_fn(model, inputs)`` instead of ``model(inputs)``.
         batch_size: send the probe through in pieces of this size.
+        reader: what of a layer's output is measured: its gradient is read in the same way.
 
     Returns:
         ``(n, ...)`` gradients by layer, in float64: squares of late errors underflow in float32. Layers that
@@ -86,9 +89,9 @@ def error_signals(
     call: Forward = model if forward_fn is None else partial(forward_fn, model)
     with undisturbed(model):
         if batch_size is None or batch_size >= probe.size:
-            gradients = _at_once(call, layers, probe, loss_fn or default_loss)
+            gradients = _at_once(call, layers, probe, loss_fn or default_loss, reader)
         else:
-            gradients = _in_pieces(model, call, layers, probe, loss_fn, batch_size)
+            gradients = _in_pieces(model, call, layers, probe, loss_fn, batch_size, reader)
     if not gradients:
         raise ValueError(
             f"the loss depends on none of the layers {', '.join(layers)}. Choose layers on the way to the loss, "
@@ -97,12 +100,26 @@ def error_signals(
     return gradients
 
 
-def _at_once(call: Forward, layers: Mapping[str, nn.Module], probe: Probe, loss_fn: LossFunction) -> dict[str, Tensor]:
+def _at_once(
+    call: Forward, layers: Mapping[str, nn.Module], probe: Probe, loss_fn: LossFunction, reader: Reader
+) -> dict[str, Tensor]:
     """One forward pass, one backward pass."""
     assert probe.targets is not None, "checked at the edge"
-    with torch.enable_grad(), hold(layers) as held:
-        loss = _one_number(loss_fn(call(probe.inputs), probe.targets))
-    return _gradients([loss], held, [None])
+    inputs = probe.inputs
+    n = probe.size
+    with torch.enable_grad(), hold(layers, None, partial(_tensor_of, reader, inputs, n)) as held:
+        loss = _one_number(loss_fn(call(inputs), probe.targets))
+    return _read(reader, inputs, n, _gradients([loss], held, [None]))
+
+
+def _tensor_of(reader: Reader, inputs: object, n: int, name: str, output: object) -> Tensor | None:
+    return reader.tensor(name, output, inputs, n)
+
+
+def _read(reader: Reader, inputs: object, n: int, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients as the activations are read."""
+    read = {name: reader.read_gradient(name, gradient, inputs, n) for name, gradient in gradients.items()}
+    return {name: gradient for name, gradient in read.items() if gradient is not None}
 
 
 def _in_pieces(
@@ -112,6 +129,7 @@ def _in_pieces(
     probe: Probe,
     loss_fn: LossFunction | None,
     size: int,
+    reader: Reader,
 ) -> dict[str, Tensor]:
     """Backward through the loss for all samples together, then through the network piece by piece."""
     assert probe.targets is not None, "checked at the edge"
@@ -129,10 +147,11 @@ def _in_pieces(
     arriving = _gradients([loss], {i: leaf for i, leaf in enumerate(leaves) if leaf.requires_grad}, [None])
     pieces: dict[str, list[Tensor]] = {}
     for start, (piece, length) in zip(range(0, probe.size, size), probe.pieces(size), strict=True):
-        with torch.enable_grad(), hold(layers) as held:
+        with torch.enable_grad(), hold(layers, None, partial(_tensor_of, reader, piece, length)) as held:
             ends = _tensors(outputs_of(piece), length)
         here = {i: gradient[start : start + length].to(ends[i]) for i, gradient in arriving.items()}
-        for name, gradient in _gradients([ends[i] for i in here], held, list(here.values())).items():
+        gradients = _gradients([ends[i] for i in here], held, list(here.values()))
+        for name, gradient in _read(reader, piece, length, gradients).items():
             pieces.setdefault(name, []).append(gradient.cpu())
     return {name: torch.cat(parts) for name, parts in pieces.items()}
 

@@ -13,7 +13,7 @@ from torch.nn.modules import module as torch_module
 
 from lightning_infoplane.network.structures import first_tensor, replace_tensors
 
-__all__ = ["GLOBAL_HOOKS", "capture", "hold", "intercept", "silence", "without_cudnn"]
+__all__ = ["GLOBAL_HOOKS", "hold", "intercept", "silence", "without_cudnn"]
 
 _KINDS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 # Their hooks make, gather or scale what a forward pass computes with.
@@ -22,25 +22,12 @@ GLOBAL_HOOKS: tuple[dict[int, Any], ...] = tuple(getattr(torch_module, f"_global
 
 
 @contextmanager
-def capture(layers: Mapping[str, nn.Module], consumer: Callable[[str, Tensor | None], None]) -> Iterator[None]:
-    """Hand the output of each layer to ``consumer`` as it is produced, in order of execution.
-
-    The consumer sees the tensor before anything downstream can overwrite it (an in-place ReLU, say) and must
-    not keep it: reduce it, or clone it. An output without any tensor is handed on as ``None``.
-    """
-
-    def visit(name: str, output: object) -> None:
-        consumer(name, first_tensor(output))
-
-    with intercept(layers, visit):
-        yield
-
-
-@contextmanager
 def intercept(layers: Mapping[str, nn.Module], visit: Callable[[str, Any], Any]) -> Iterator[None]:
     """Call ``visit(name, output)`` whenever a layer is called; what it returns, unless None, replaces the output.
 
-    A layer called again in the same pass is named ``"name.call2"``. Hooks live exactly as long as the context.
+    It sees the output before anything downstream can overwrite it (an in-place ReLU, say) and must not keep it: reduce
+    it, or clone it. A layer called again in the same pass is named ``"name.call2"``. Hooks live exactly as long as the
+    context.
     """
     calls: Counter[str] = Counter()
 
@@ -59,12 +46,17 @@ def intercept(layers: Mapping[str, nn.Module], visit: Callable[[str, Any], Any])
 
 
 @contextmanager
-def hold(layers: Mapping[str, nn.Module], cut: str | None = None) -> Iterator[dict[str, Tensor]]:
+def hold(
+    layers: Mapping[str, nn.Module],
+    cut: str | None = None,
+    tensor_of: Callable[[str, Any], Tensor | None] = lambda name, output: first_tensor(output),
+) -> Iterator[dict[str, Tensor]]:
     """Keep the layers' outputs, connected to the graph, for ``torch.autograd.grad``.
 
     Args:
         layers: by name.
         cut: the layer beyond which the graph begins anew, if any.
+        tensor_of: which tensor of a layer's output, ``(name, output)``.
 
     Yields:
         Outputs by layer, filled in as they are called; those that are not floating point are missing.
@@ -72,14 +64,15 @@ def hold(layers: Mapping[str, nn.Module], cut: str | None = None) -> Iterator[di
     held: dict[str, Tensor] = {}
 
     def visit(name: str, output: object) -> object:
-        tensor = first_tensor(output)
+        tensor = tensor_of(name, output)
         if tensor is None or not tensor.is_floating_point():
             return None
-        # Without a graph, everything before is frozen, and nothing there wants a gradient.
-        held[name] = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        # Copies both ways: what overwrites the layer's tensor in place, or that of a layer which only hands it on,
+        # would make ours the gradient of another one. Without a graph, everything before is frozen, and nothing there
+        # wants a gradient.
+        held[name] = tensor.clone() if tensor.requires_grad else tensor.detach().clone().requires_grad_()
         onward = held[name].detach() if name == cut else held[name]
-        # Downstream gets a copy: an in-place activation would make ours the gradient of another tensor.
-        return replace_tensors(output, lambda _: onward.clone(), first_only=True)
+        return replace_tensors(output, lambda one: onward.clone() if one is tensor else one)
 
     with without_cudnn(), intercept(layers, visit):
         yield held

@@ -1,14 +1,21 @@
-"""Which layers screen which, by intervention: the network sees z, and one layer puts out what it did on x."""
+"""Which layers feed which, by intervention: every layer is held, a few are changed, and who hears of it is seen.
 
-from collections.abc import Callable, Mapping
-from typing import Any
+No signal has to come through a deep network for that: from one layer that is held to the next is all the way it goes.
+So nothing is too faint to be heard, no rounding adds up, and numbers of any size can stand in for what layers put out.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lightning_infoplane.network.structures import first_tensor, replace_tensors
+from lightning_infoplane.estimator.precision import widest_float
+from lightning_infoplane.network.copies import MixedSamplesError, side_by_side
+from lightning_infoplane.network.reader import Reader
 
-__all__ = ["Run", "one_by_one", "outputs_on", "same", "tolerance"]
+__all__ = ["INPUTS", "Run", "StandIns", "Watcher", "feeding", "same", "stand_ins"]
 
 # A forward pass on some inputs that shows ``visit(name, output)`` what each layer puts out; what it returns, unless
 # None, goes on in its place.
@@ -16,39 +23,325 @@ Run = Callable[[Any, Callable[[str, Any], Any]], object]
 
 # Relative to the largest value: kernels that sum in another order must not look like a dependence.
 _TOLERANCE = 1e-5
+# What is changed in a copy: a layer, by its number, the inputs, or nothing.
+INPUTS = -1
+_NOTHING = -2
 
 
-def outputs_on(run: Run, inputs: Any, replace: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:  # noqa: ANN401
-    """What layers put out, in order of execution, while some of them are replaced."""
-    seen: dict[str, Tensor] = {}
-    stand_ins = replace or {}
+@dataclass(frozen=True)
+class Watcher:
+    """Forward passes in which what a reader reads of the layers is seen and replaced."""
 
-    def visit(name: str, output: object) -> object:
-        tensor = stand_ins.get(name, first_tensor(output))
-        if tensor is None:
+    run: Run
+    reader: Reader
+
+    def read(self, name: str, output: Any, inputs: Any, n: int) -> Tensor | None:  # noqa: ANN401
+        """What is measured of an output; an odd one costs none but its own layer."""
+        try:
+            value = self.reader.read(name, output, inputs, n)
+        except Exception:  # the measurement will say what is wrong with it
             return None
-        # Clones both ways: an in-place activation downstream must spoil neither the note nor the stand-in.
-        seen[name] = tensor.clone()
-        # Only the tensor that is measured: whatever else a layer puts out is a way around it.
-        return replace_tensors(output, lambda _: tensor.clone(), first_only=True) if name in stand_ins else None
+        return value if value is not None and value.ndim and len(value) == n and value.numel() else None
 
-    run(inputs, visit)
-    return seen
+    def write(self, name: str, output: Any, inputs: Any, n: int, value: Tensor) -> Any:  # noqa: ANN401
+        """The output with that replaced; None where it cannot be."""
+        try:
+            return self.reader.write(name, output, inputs, n, value)
+        except Exception:
+            return None
+
+    def outputs_on(self, inputs: Any, n: int) -> dict[str, Tensor]:  # noqa: ANN401
+        """What layers put out, in order of execution."""
+        seen: dict[str, Tensor] = {}
+
+        def visit(name: str, output: object) -> None:
+            value = self.read(name, output, inputs, n)
+            if value is not None:
+                seen[name] = value.clone()  # an in-place activation downstream must not spoil the note
+
+        self.run(inputs, visit)
+        return seen
 
 
-def one_by_one(run: Run, z: Any, on_x: Mapping[str, Tensor]) -> Tensor:  # noqa: ANN401
-    """Whether a screens b, for all layers a (rows) and b (columns) of ``on_x``, by a pass a layer.
+class StandIns(NamedTuple):
+    """What a layer is held at, on a few samples, and what is put there to see who hears of it."""
+
+    held: Tensor
+    changed: Tensor
+
+
+def stand_ins(on_x: Mapping[str, Tensor], on_z: Mapping[str, Tensor], noise: bool) -> dict[str, StandIns]:
+    """What layers put out on some samples, and on others.
 
     Args:
-        run: a forward pass that shows the layers' outputs.
-        z: a few samples.
-        on_x: what layers put out on as many others: deterministic ones that tell them apart.
+        on_x: by layer, a few samples.
+        on_z: as many others.
+        noise: random numbers of unit size in every second row of both. What layers put out before training may be too
+            small to be heard beside the biases, shut a gate, leave all rectifiers dead. Noise does not.
     """
-    found = torch.zeros(len(on_x), len(on_x), dtype=torch.bool)
-    for row, a in zip(found, on_x, strict=True):
-        seen = outputs_on(run, z, {a: on_x[a]})
-        row.copy_(torch.tensor([b != a and same(on_x[b], seen.get(b)) for b in on_x]))
-    return found
+    generator = torch.Generator().manual_seed(0)
+
+    def mixed(values: Tensor) -> Tensor:
+        if noise and values.is_floating_point():
+            odd = values[1::2]
+            values = values.clone()
+            values[1::2] = torch.randn(odd.shape, generator=generator).to(odd)
+        return values
+
+    return {name: StandIns(mixed(on_x[name]), mixed(on_z[name])) for name in on_x}
+
+
+def feeding(
+    watcher: Watcher,
+    x: Any,  # noqa: ANN401
+    z: Any,  # noqa: ANN401
+    n: int,
+    layers: Mapping[str, StandIns],
+    count: int,
+) -> Tensor:
+    """Who feeds whom: a way leads from one to the other on which no other layer is.
+
+    All layers are held in all passes. Each pass is of ``count`` copies of the samples side by side, each with a layer
+    changed, and the last with none. Compared is with the same place in a batch of the same size in which nothing was
+    changed, bit for bit: at another place, or in a batch of another size, kernels round in another way. Where a layer
+    is not the same twice, or is not held bit for bit, tolerance is needed.
+
+    Args:
+        watcher: of forward passes.
+        x: a few samples.
+        z: as many others.
+        n: how many.
+        layers: what they are held at and changed to, in order of execution.
+        count: copies in a pass. With one there is a pass for each layer.
+
+    Returns:
+        Truth values ``(1 + layers, layers)``: who is fed by the inputs, and by each layer.
+
+    Raises:
+        MixedSamplesError: if what happens to one copy is seen in another, or copies cannot be told apart.
+    """
+    held = _Held(watcher, list(layers), list(layers.values()), n, count)
+    held.see_nothing_changed(side_by_side(x, z, [True] * count, n))
+    alone = count == 1
+    if not alone:
+        held.try_both(x, z)
+    # In random order: what spreads to the copies beside it must not look like what comes later in the network.
+    order = torch.randperm(len(layers), generator=torch.Generator().manual_seed(0)).tolist()
+    changes = [INPUTS, *(i for i in order if held.names[i] not in held.refused)]
+    step = max(count - 1, 1)
+    parts = [changes[start : start + step] for start in range(0, len(changes), step)]
+    found: list[Tensor] = []
+    whom: list[int] = []
+    for part in ([[_NOTHING]] if alone else []) + parts:
+        full = part + [_NOTHING] * (count - len(part))
+        heard = held.see(side_by_side(x, z, [one != INPUTS for one in full], n), full)
+        nothing = torch.tensor([one == _NOTHING for one in full])
+        _check(alone or not bool(heard[:, 1, nothing].any()))
+        found.append(heard)
+        whom += full
+    return _fed(torch.cat(found, 2), whom, held.is_exact, alone)
+
+
+def _fed(heard: Tensor, whom: Sequence[int], exact: bool, alone: bool) -> Tensor:
+    """From who heard what ``(layers, 2, copies)``, bit for bit and with tolerance, to who feeds whom."""
+    nothing = torch.tensor([one == _NOTHING for one in whom])
+    steady = exact & ~heard[:, 0, nothing].any(1, keepdim=True)
+    differs = torch.where(steady, heard[:, 0], heard[:, 1])
+    fed = torch.zeros(1 + len(heard), len(heard), dtype=torch.bool)
+    fed[0] = heard[:, 1, nothing].any(1)  # by something that changes by itself: all ways lead there
+    for copy, one in enumerate(whom):
+        if one == INPUTS:
+            fed[0] |= differs[:, copy]
+        elif one != _NOTHING:
+            before = differs[: one + 1, copy]
+            _check(alone or not bool(before.any()))
+            fed[0, : one + 1] |= before  # the order of calls depends on the samples
+            fed[1 + one, one + 1 :] = differs[one + 1 :, copy]
+    return fed
+
+
+def _check(apart: bool) -> None:
+    if not apart:
+        raise MixedSamplesError("the network mixes the samples of a batch.")
+
+
+@dataclass
+class _Held:
+    """A network with its layers held."""
+
+    watcher: Watcher
+    names: list[str]
+    layers: list[StandIns]
+    n: int
+    count: int
+    refused: set[str] = field(default_factory=set)
+    is_exact: bool = True
+    _before: dict[str, "_Digest"] = field(default_factory=dict)
+    _weights: dict[torch.device, Tensor] = field(default_factory=dict)
+
+    def see_nothing_changed(self, inputs: Any) -> None:  # noqa: ANN401
+        """The pass that all others are compared with."""
+
+        def visit(name: str, output: object, value: Tensor, place: int) -> object:
+            self._before[name] = self._digest(value)
+            instead = self._stand_in(place, [])
+            written = self.watcher.write(name, output, inputs, self.size, instead)
+            if written is None:
+                self.refused.add(name)
+            else:
+                self.is_exact &= self._is_exact(name, written, inputs, instead)
+            return written
+
+        self._pass(inputs, visit)
+        if self.count > 1 and len(self._before) < len(self.names):
+            raise MixedSamplesError("copies of the samples cannot be told apart in what layers put out.")
+
+    def try_both(self, x: Any, z: Any) -> None:  # noqa: ANN401
+        """Copies of which all is changed must be beside others what they are among themselves, and so must the others.
+
+        Raises:
+            MixedSamplesError: if they are not.
+        """
+        after: dict[str, _Digest] = {}
+        everywhere = range(self.count)
+
+        def visit(name: str, output: object, value: Tensor, place: int) -> object:
+            after[name] = self._digest(value)
+            return self._write(name, output, inputs, place, everywhere)
+
+        inputs = side_by_side(x, z, [False] * self.count, self.n)
+        self._pass(inputs, visit)
+        # In no order: what mixes samples, even two by two, shows in one that is unlike its like.
+        generator = torch.Generator().manual_seed(0)
+        some = (torch.rand(self.count - 2, generator=generator) < 0.5).tolist()
+        is_changed = torch.tensor([True, *some, False])
+        copies = is_changed.nonzero().flatten().tolist()
+        unlike: dict[str, Tensor] = {}
+
+        def compare(name: str, output: object, value: Tensor, place: int) -> object:
+            both = (self._differences(known.get(name), value) for known in (after, self._before))
+            unlike[name] = torch.where(is_changed.to(value.device), *both)
+            return self._write(name, output, inputs, place, copies)
+
+        inputs = side_by_side(x, z, (~is_changed).tolist(), self.n)
+        self._pass(inputs, compare)
+        _check(len(unlike) == len(self.names) and not any(bool(one[1].any()) for one in unlike.values()))
+
+    def see(self, inputs: Any, whom: Sequence[int]) -> Tensor:  # noqa: ANN401
+        """Which copies of each layer are not what they were, bit for bit and beyond the tolerance.
+
+        Truth values ``(layers, 2, count)``. Who is not called has heard.
+        """
+        heard: dict[str, Tensor] = {}
+
+        def visit(name: str, output: object, value: Tensor, place: int) -> object:
+            heard[name] = self._differences(self._before.get(name), value)
+            copies = [copy for copy, one in enumerate(whom) if one == place]
+            return self._write(name, output, inputs, place, copies)
+
+        self._pass(inputs, visit)
+        missing = torch.ones(2, self.count, dtype=torch.bool)
+        return torch.stack([heard.get(name, missing).cpu() for name in self.names])
+
+    @property
+    def size(self) -> int:
+        """Samples in a pass."""
+        return self.count * self.n
+
+    def _pass(self, inputs: Any, visit: Callable[[str, object, Tensor, int], object]) -> None:  # noqa: ANN401
+        places = {name: place for place, name in enumerate(self.names)}
+
+        def look(name: str, output: object) -> object:
+            place = places.get(name)
+            value = None if place is None else self.watcher.read(name, output, inputs, self.size)
+            if place is None or value is None or value.shape[1:] != self.layers[place].held.shape[1:]:
+                return None
+            return visit(name, output, value, place)
+
+        self.watcher.run(inputs, look)
+
+    def _stand_in(self, place: int, copies: Iterable[int]) -> Tensor:
+        """What a layer is held at, in some copies what it is changed to."""
+        held, changed = self.layers[place]
+        value = held.repeat(self.count, *[1] * (held.ndim - 1))
+        for copy in copies:
+            value[copy * self.n : (copy + 1) * self.n] = changed
+        return value
+
+    def _write(self, name: str, output: object, inputs: Any, place: int, copies: Iterable[int]) -> object:  # noqa: ANN401
+        """The output of a layer that is held, and changed in some copies; None where it cannot be held."""
+        if name in self.refused:
+            return None
+        return self.watcher.write(name, output, inputs, self.size, self._stand_in(place, copies))
+
+    def _is_exact(self, name: str, written: object, inputs: Any, value: Tensor) -> bool:  # noqa: ANN401
+        """Whether what is read again depends on nothing but what was written: a mean that is moved is rounded."""
+        again = self.watcher.read(name, written, inputs, self.size)
+        if again is None or _equal(again, value):
+            return again is not None
+        other = self.watcher.write(name, written, inputs, self.size, value.flip(0) + 1)
+        both = self.watcher.write(name, other, inputs, self.size, value)
+        from_other = self.watcher.read(name, both, inputs, self.size)
+        return from_other is not None and _equal(again, from_other)
+
+    def _digest(self, value: Tensor) -> "_Digest":
+        return _Digest.of(value, self._weights_for(value))
+
+    def _differences(self, before: "_Digest | None", value: Tensor) -> Tensor:
+        """Copies that are not what they were ``(2, count)``: at all, and beyond the tolerance."""
+        if before is None:  # nothing is known
+            return torch.ones(2, self.count, dtype=torch.bool, device=value.device)
+        return before.differences(value, self._weights_for(value)).view(2, self.count, -1).any(2)
+
+    def _weights_for(self, value: Tensor) -> Tensor:
+        """Normal numbers for two sums of each row: of squares none would see a sign, nor a plain one an exchange."""
+        known = self._weights.get(value.device)
+        if known is None:
+            largest = max(layer.held[0].numel() for layer in self.layers)
+            drawn = torch.randn(largest, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            known = self._weights[value.device] = drawn.to(value.device, widest_float(value.device))
+        return known[: value[0].numel()]
+
+
+class _Digest(NamedTuple):
+    """Random sums of each row, which are the same for the same numbers and hardly for others, and the row's size."""
+
+    sums: Tensor
+    sizes: Tensor
+    finite: bool
+    tolerance: float
+
+    @classmethod
+    def of(cls, values: Tensor, weights: Tensor) -> "_Digest":
+        rows = _rows(values)
+        sums = rows @ weights
+        finite = bool(sums.isfinite().all())
+        if not finite:
+            rows = _bounded(rows)
+            sums = rows @ weights
+        sizes = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        return cls(sums, sizes, finite, max(_TOLERANCE, torch.finfo(values.dtype).eps))
+
+    def differences(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Rows that differ at all, and by more than the tolerance ``(2, rows)``."""
+        rows = _rows(values)
+        apart = ((rows if self.finite else _bounded(rows)) @ weights - self.sums).abs()
+        # What has become infinite or NaN is not the same: so asked, neither is a difference of NaN.
+        return torch.stack([~(apart == 0).all(1), ~(apart <= self.tolerance * self.sizes).all(1)])
+
+
+def _rows(values: Tensor) -> Tensor:
+    # A copy in any case: products may be rounded according to where in memory their factors begin.
+    return values.flatten(1).to(widest_float(values.device), copy=True)
+
+
+def _bounded(rows: Tensor) -> Tensor:
+    """Scores of masked places are infinite."""
+    return rows.nan_to_num(0.5, 1e3, -1e3)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all())
 
 
 def same(a: Tensor, b: Tensor | None) -> bool:
@@ -62,15 +355,6 @@ def same(a: Tensor, b: Tensor | None) -> bool:
         return False
     if torch.equal(a, b) or not a.is_floating_point():
         return torch.equal(a, b)
-    return torch.allclose(a, b, rtol=0, atol=tolerance(a), equal_nan=True)
-
-
-def tolerance(values: Tensor) -> float:
-    """How far from these values is still the same.
-
-    Example:
-        >>> tolerance(torch.tensor([-2.0, torch.inf]))
-        2e-05
-    """
     # Masked scores are infinite.
-    return _TOLERANCE * float(values.nan_to_num(0, 0, 0).abs().max()) if values.is_floating_point() else 0.0
+    within = _TOLERANCE * float(a.nan_to_num(0, 0, 0).abs().max())
+    return torch.allclose(a, b, rtol=0, atol=within, equal_nan=True)

@@ -5,7 +5,6 @@ over the running iterator, so that training would see other batches than without
 """
 
 from collections.abc import Callable, Mapping, Sequence, Sized
-from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
 
@@ -14,16 +13,27 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
 from lightning_infoplane.arguments.errors import SetupError
+from lightning_infoplane.network.batches import split
+from lightning_infoplane.network.structures import fields_of, first_tensor, only_rows
 
-__all__ = ["draw_batch", "draw_indices", "split_batch"]
+__all__ = ["draw_batch", "draw_indices", "first_of_batches"]
 
-_INPUT_KEYS = ("inputs", "input", "x", "images", "image", "img", "pixel_values", "input_ids", "data", "features")
-_TARGET_KEYS = ("targets", "target", "y", "labels", "label")
 # Labels that no attribute of the data set offers are read item by item, from this many times the probe.
 _CANDIDATES = 4
 
 
-def draw_batch(dataset: Dataset[Any], size: int, collate: Callable[[list[Any]], Any], seed: int = 0) -> Any:  # noqa: ANN401
+def _target_of(item: object) -> Any:  # noqa: ANN401
+    """The target of an item of a data set, as people write them."""
+    return split(item)[1]
+
+
+def draw_batch(
+    dataset: Dataset[Any],
+    size: int,
+    collate: Callable[[list[Any]], Any],
+    seed: int = 0,
+    read: Callable[[Any], Any] = _target_of,
+) -> Any:  # noqa: ANN401
     """Draw samples from a data set and collate them as its loader would.
 
     An iterable data set gives its first ones, from an iterator of our own.
@@ -33,6 +43,7 @@ def draw_batch(dataset: Dataset[Any], size: int, collate: Callable[[list[Any]], 
         size: how many samples.
         collate: list of items to batch, ``loader.collate_fn``.
         seed: of the draw. Random augmentations in the data set are the caller's to seed.
+        read: the target of an item, for classes to have their share.
 
     Raises:
         SetupError: a ValueError, if the data set is too small.
@@ -46,10 +57,58 @@ def draw_batch(dataset: Dataset[Any], size: int, collate: Callable[[list[Any]], 
         items = list(islice(iter(dataset), size))
         _require_enough(size, len(items))
         return collate(items)
-    return collate([dataset[i] for i in draw_indices(dataset, size, seed)])
+    return collate([dataset[i] for i in draw_indices(dataset, size, seed, read)])
 
 
-def draw_indices(dataset: Dataset[Any], size: int, seed: int = 0) -> list[int]:
+def first_of_batches(batches: Dataset[Any], size: int, convert: Callable[[Any], Any] = lambda batch: batch) -> Any:  # noqa: ANN401
+    """The first samples of a data set whose items are batches, from an iterator of our own.
+
+    Args:
+        batches: with ``len()`` and indexing, or iterable.
+        size: how many samples.
+        convert: a batch to tensors, ``loader.collate_fn``: arrays are usual there.
+
+    Raises:
+        SetupError: a ValueError, if there are too few.
+
+    Example:
+        >>> first_of_batches([torch.ones(2), torch.zeros(2), torch.ones(2)], 3)
+        tensor([1., 1., 0.])
+    """
+    taken: list[Any] = []
+    count = 0
+    places = range(len(batches)) if isinstance(batches, Sized) and hasattr(batches, "__getitem__") else None
+    for batch in iter(batches) if places is None else (batches[place] for place in places):
+        converted = convert(batch)
+        tensor = first_tensor(converted)
+        taken.append(converted)
+        count += len(tensor) if tensor is not None and tensor.ndim else 0
+        if count >= size:
+            break
+    _require_enough(size, count)
+    return only_rows(_joined(taken), slice(0, size), count)
+
+
+def _joined(batches: list[Any]) -> Any:  # noqa: ANN401
+    """Batches of one structure, end to end."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    if isinstance(first, Tensor):
+        return torch.cat(batches)
+    if isinstance(first, tuple) and hasattr(first, "_fields"):
+        return type(first)(*map(_joined, map(list, zip(*batches, strict=True))))
+    named = fields_of(first)
+    if isinstance(first, Mapping) and named is not None:
+        return {key: _joined([batch[key] for batch in batches]) for key in first}
+    if isinstance(first, list | tuple):
+        parts = list(zip(*batches, strict=True))
+        whole = [one for batch in batches for one in batch]
+        return whole if first_tensor(first) is None else type(first)(_joined(list(part)) for part in parts)
+    return first
+
+
+def draw_indices(dataset: Dataset[Any], size: int, seed: int = 0, read: Callable[[Any], Any] = _target_of) -> list[int]:
     """Indices of ``size`` samples without repetition, in ascending order, stratified by class where there are classes.
 
     Each class gets its share of the whole data set, to within one sample. Labels are taken from the data set
@@ -76,31 +135,10 @@ def draw_indices(dataset: Dataset[Any], size: int, seed: int = 0) -> list[int]:
     labels = _labels(dataset)
     if labels is None:
         order = order[: _CANDIDATES * size]
-        labels = _labels_by_item(dataset, order)
+        labels = _labels_by_item(dataset, order, read)
     if labels is None:
         return sorted(order[:size])
     return sorted(_stratified(order, labels, size))
-
-
-def split_batch(batch: object) -> tuple[Any, Tensor | None]:
-    """Inputs and targets of a batch as people write them: ``x``, ``(x, y, …)``, a mapping, a dataclass.
-
-    Mappings and dataclasses are read by the usual names (``x``, ``image``, ``pixel_values``, …; ``y``,
-    ``label``, ``target``, …); without one, the whole batch is the input.
-
-    Example:
-        >>> split_batch({"image": torch.zeros(2, 3), "label": torch.tensor([0, 1])})[1]
-        tensor([0, 1])
-    """
-    if is_dataclass(batch) and not isinstance(batch, type):
-        batch = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    if isinstance(batch, Mapping):
-        inputs = next((batch[key] for key in _INPUT_KEYS if key in batch), None)
-        targets = next((batch[key] for key in _TARGET_KEYS if key in batch), None)
-        return (batch if inputs is None else inputs), _as_targets(targets)
-    if isinstance(batch, tuple | list):
-        return batch[0], _as_targets(batch[1]) if len(batch) > 1 else None
-    return batch, None
 
 
 def _require_enough(size: int, total: int) -> None:
@@ -112,13 +150,6 @@ def _require_enough(size: int, total: int) -> None:
         )
     if size > total:
         raise SetupError(f"probe={size}, but the data set has {total} samples. Pass probe={total} or fewer.")
-
-
-def _as_targets(value: object) -> Tensor | None:
-    """Targets as a tensor; what is none (strings, nested structures) is no target."""
-    if isinstance(value, Tensor):
-        return value
-    return torch.tensor(value) if isinstance(value, bool | int | float) else None
 
 
 def _stratified(order: Sequence[int], labels: Mapping[int, int], size: int) -> list[int]:
@@ -155,12 +186,19 @@ def _labels(dataset: object) -> dict[int, int] | None:
     return dict(enumerate(tensor.tolist())) if whole else None
 
 
-def _labels_by_item(dataset: Dataset[Any], indices: Sequence[int]) -> dict[int, int] | None:
+def _labels_by_item(dataset: Dataset[Any], indices: Sequence[int], read: Callable[[Any], Any]) -> dict[int, int] | None:
     """Integer labels read from the items themselves, or None at the first item that has no such label."""
     labels: dict[int, int] = {}
     for index in indices:
-        target = split_batch(dataset[index])[1]
-        if target is None or target.numel() != 1 or target.is_floating_point():
+        label = _label(read(dataset[index]))
+        if label is None:
             return None
-        labels[index] = int(target)
+        labels[index] = label
     return labels
+
+
+def _label(target: object) -> int | None:
+    """The class that a single target names, if it does."""
+    if isinstance(target, Tensor):
+        return int(target) if target.numel() == 1 and not target.is_floating_point() else None
+    return target if isinstance(target, int) else None

@@ -1,7 +1,7 @@
 """From a Trainer's data to the probe: found without touching a loader that trains, moved as a batch is moved."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -12,8 +12,11 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lightning_infoplane.arguments.errors import SetupError
 from lightning_infoplane.measurement.ranks import Ranks
-from lightning_infoplane.network.probe import Draw, Probe
-from lightning_infoplane.network.sampling import draw_batch, split_batch
+from lightning_infoplane.network.batches import Read, Rows, read_batch
+from lightning_infoplane.network.calls import taken_by
+from lightning_infoplane.network.probe import Draw, Origin, Probe
+from lightning_infoplane.network.sampling import draw_batch, first_of_batches
+from lightning_infoplane.network.structures import look_up, paths_in
 from lightning_infoplane.network.undisturbed import isolated_rng
 from lightning_infoplane.trainer.worker import in_a_fork
 
@@ -27,6 +30,7 @@ def make_probes(
     seed: int,
     notice: Callable[[str, str], None],
     ranks: Ranks = Ranks(),
+    of_rows: Rows = lambda tensor, inputs, n: None,
 ) -> dict[str, Probe]:
     """The user's probe, or one drawn from each source, on the module's device.
 
@@ -40,32 +44,55 @@ def make_probes(
         seed: of the draw.
         notice: told (about, message) when validation data are missing, or the samples cannot be drawn elsewhere.
         ranks: the processes that train together: what fails on one of them fails on all.
+        of_rows: makes a row a sample of what has rows of nodes: ``(tensor, inputs, n)``.
 
     Returns:
         Probes by source; by the empty name where there is one only.
 
     Raises:
         SetupError: on every rank, if the data cannot give such a probe.
+        NotMeasurableError: likewise, if nothing in them can stand for X.
     """
     device = pl_module.device
     if isinstance(wanted, Probe):
         # A script that every rank runs may have drawn other samples on each.
-        pair = _of_rank_0(trainer, lambda: (wanted.inputs, wanted.targets), ranks, device)
-        return {"": ranks.together(lambda: Probe(*_to_model(trainer, pl_module, pair(), "val", seed)), device)}
+        given = _of_rank_0(trainer, lambda: _as_given(wanted), ranks, device)
+        return {"": ranks.together(lambda: _given(*_to_model(trainer, pl_module, given(), "val", seed)), device)}
     loaders = ranks.together(lambda: _loaders(trainer, wanted, notice), device)
     probes: dict[str, Probe] = {}
     for source, loader in loaders.items():
-        batch = _of_rank_0(trainer, partial(_drawn, loader, wanted.size, seed, notice), ranks, device)
-        made = partial(_as_probe, trainer, pl_module, batch, source, seed)
+        batch = _of_rank_0(trainer, partial(_drawn, loader, wanted, seed, notice), ranks, device)
+        made = partial(_as_probe, trainer, pl_module, wanted, batch, source, seed, of_rows)
         probes["" if len(loaders) == 1 else source] = ranks.together(made, device)
     return probes
 
 
+def _as_given(probe: Probe) -> tuple[Any, Any, Any]:
+    """Inputs, targets and X; where X is one of the inputs, the key under which it is, so that it stays one of them."""
+    path = next((path for path, tensor in paths_in(probe.inputs) if tensor is probe.x), None)
+    return probe.inputs, probe.targets, probe.x if path is None else path
+
+
+def _given(inputs: Any, targets: Any, x: Any) -> Probe:  # noqa: ANN401
+    if isinstance(x, str):
+        x = look_up(inputs, x) if x else inputs
+    return Probe(inputs, targets, x)
+
+
 def _as_probe(
-    trainer: lp.Trainer, pl_module: lp.LightningModule, batch: Callable[[], Any], source: str, seed: int
+    trainer: lp.Trainer,
+    pl_module: lp.LightningModule,
+    wanted: Draw,
+    batch: Callable[[], Any],
+    source: str,
+    seed: int,
+    of_rows: Rows,
 ) -> Probe:
-    """Samples moved as the Trainer would move a batch."""
-    return Probe(*split_batch(_to_model(trainer, pl_module, batch(), source, seed)))
+    """Samples moved as the Trainer would move a batch, and read."""
+    moved = _to_model(trainer, pl_module, batch(), source, seed)
+    keys = (wanted.inputs, wanted.x, wanted.targets)
+    read: Read = read_batch(moved, wanted.size, *keys, taken_by(pl_module), of_rows)
+    return Probe(read.inputs, read.targets, read.x, origin=Origin(read.x_name, read.y_name, moved))
 
 
 def _of_rank_0(trainer: lp.Trainer, make: Callable[[], Any], ranks: Ranks, device: torch.device) -> Callable[[], Any]:
@@ -101,12 +128,12 @@ def _loaders(trainer: lp.Trainer, wanted: Draw, notice: Callable[[str, str], Non
     return loaders
 
 
-def _drawn(loader: Any, size: int, seed: int, notice: Callable[[str, str], None]) -> Any:  # noqa: ANN401
+def _drawn(loader: Any, wanted: Draw, seed: int, notice: Callable[[str, str], None]) -> Any:  # noqa: ANN401
     """A batch drawn in another process, for data sets may have generators, counters and iterators of their own."""
 
     def draw() -> Any:  # noqa: ANN401
         with isolated_rng(seed):
-            return _batch(loader, size, seed)
+            return _batch(loader, wanted, seed)
 
     if _holds_no_state(getattr(loader, "dataset", None)):
         return draw()
@@ -171,13 +198,25 @@ def _find_loader(trainer: lp.Trainer, source: str) -> Any:  # noqa: ANN401 - any
     return loader
 
 
-def _batch(loader: Any, size: int, seed: int) -> Any:  # noqa: ANN401
-    """A batch of ``size`` samples, collated as the loader would."""
+def _batch(loader: Any, wanted: Draw, seed: int) -> Any:  # noqa: ANN401
+    """A batch of so many samples, collated as the loader would."""
     dataset = getattr(loader, "dataset", None)
-    ready_made = getattr(loader, "batch_size", 0) is None and getattr(loader, "batch_sampler", 0) is None
-    if dataset is None or ready_made:
+    if dataset is None:
         raise SetupError(
             f"cannot draw a probe from a {type(loader).__name__} that has no data set of single samples. "
             "Pass samples of your own: probe=(inputs, targets)."
         )
-    return draw_batch(dataset, size, loader.collate_fn, seed)
+    if getattr(loader, "batch_size", 0) is None and getattr(loader, "batch_sampler", 0) is None:
+        return first_of_batches(dataset, wanted.size, loader.collate_fn)
+    key = wanted.targets
+    if key is None or callable(key):
+        return draw_batch(dataset, wanted.size, loader.collate_fn, seed)
+    return draw_batch(dataset, wanted.size, loader.collate_fn, seed, lambda item: _looked_up(item, key))
+
+
+def _looked_up(item: Any, key: str | int | Sequence[str | int]) -> Any:  # noqa: ANN401
+    """What the targets' key finds in a single item; nothing where only batches have it."""
+    try:
+        return look_up(item, key)
+    except LookupError:
+        return None
