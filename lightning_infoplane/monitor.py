@@ -178,6 +178,8 @@ class Monitor:
                 rows += self._attempt(what, self._observe_error_signals, listener, epoch, step)
         finally:
             self._left_out.tell()
+            facts = self.history.facts
+            self.history.facts = replace(facts, described=self.describe(), left_out=tuple(self._left_out.lines))
         return rows
 
     @property

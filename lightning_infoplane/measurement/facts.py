@@ -23,6 +23,8 @@ class Facts:
         n: samples by probe; the empty name where there is one.
         chain: the Markov chain that was found among the layers, a line each.
         changes: what was no longer the same where a run was gone on with; values before and after do not compare.
+        described: what stands for X and Y, and how the network is called.
+        left_out: the layers that were left out of a measurement, and why, a line each.
 
     Example:
         >>> Facts.from_json(Facts("0.1.0", {"alpha": 2}, {"": 512}).to_json()).n
@@ -34,6 +36,8 @@ class Facts:
     n: Mapping[str, int] = field(default_factory=dict)
     chain: Sequence[str] = ()
     changes: Sequence[str] = ()
+    described: str = ""
+    left_out: Sequence[str] = ()
 
     def to_json(self) -> str:
         """In one line."""
@@ -49,8 +53,10 @@ class Facts:
         try:
             data = json.loads(text)
             n = {str(probe): int(size) for probe, size in data["n"].items()}
-            lines = (tuple(map(str, told)) for told in (data["chain"], data.get("changes", ())))
-            facts = cls(str(data["version"]), dict(data["estimator"]), n, *lines)
+            lines = {key: tuple(map(str, data.get(key, ()))) for key in ("changes", "left_out")}
+            lines["chain"] = tuple(map(str, data["chain"]))
+            described = str(data.get("described", ""))
+            facts = cls(str(data["version"]), dict(data["estimator"]), n, described=described, **lines)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"expected version, estimator, n and chain as JSON, got {text[:80]!r}.") from error
         for probe, size in n.items():

@@ -84,6 +84,9 @@ class LeftOut:
     Args:
         notice: told (about, message) when :meth:`tell` is called.
 
+    Attributes:
+        lines: all of them so far, a line each.
+
     Example:
         >>> left_out = LeftOut(lambda about, message: print(message))
         >>> for layer in ("conv1", "conv2"):
@@ -96,6 +99,7 @@ class LeftOut:
 
     def __init__(self, notice: Callable[[str, str], None]) -> None:
         self._notice = notice
+        self.lines: list[str] = []
         self._known: set[tuple[str, str]] = set()
         self._found: dict[str, dict[str, str]] = {}
 
@@ -105,6 +109,7 @@ class LeftOut:
         if (reason, layer) not in self._known:
             self._known.add((reason, layer))
             self._found.setdefault(reason, {})[layer] = why
+            self.lines.append(f"{layer}: {why}")
 
     def tell(self) -> None:
         """Say what was noted since the last time: at the end of a measurement, also of one that failed."""

@@ -77,12 +77,16 @@ def card(history: History) -> str:
         "",
         told_settings(history.facts.estimator),
     ]
+    if history.facts.described:
+        lines += ["", _plain(history.facts.described)]
     for probe in probes_of(history):
         name = f" ({probe})" if probe else ""
         size = history.facts.n.get(probe)
         samples = "" if size is None else f" of {size} samples"
         lines += ["", f"Probe{samples}{name}:", "", *_table(last_rows(history, probe), probe)]
     lines += [f"- **changed** {_plain(change)}" for change in history.facts.changes]
+    if history.facts.left_out:
+        lines += ["", "Left out:", "", *(f"- {_plain(line)}" for line in history.facts.left_out)]
     if history.facts.chain:
         lines += ["", "Markov chain, found by intervention:", ""]
         lines += [f"- {_plain(line)}" for line in history.facts.chain]

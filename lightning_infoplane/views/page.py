@@ -296,6 +296,11 @@ def _settings(run: Run) -> str:
     parts = []
     if facts.estimator:
         parts.append(f"<p>{escape(told_settings(facts.estimator))}. Version {escape(facts.version)}.</p>\n")
+    if facts.described:
+        parts.append(f"<p>{escape(facts.described)}.</p>\n")
+    if facts.left_out:
+        left_out = "\n".join(facts.left_out)
+        parts.append(f"<h3>Layers left out</h3>\n<pre>{escape(left_out)}</pre>\n")
     parts += [f"<p><strong>Changed</strong> {escape(change)}</p>\n" for change in facts.changes]
     if facts.chain:
         chain = "\n".join(facts.chain)

@@ -150,13 +150,16 @@ def test_facts_are_one_line_of_json() -> None:
         "n": {"": 8},
         "chain": ["a\nb → \u2028 c"],
         "changes": [],
+        "described": "",
+        "left_out": [],
     }
 
 
 @pytest.mark.parametrize("alpha", [1.01, 2, math.inf])
 def test_facts_survive_json(alpha: float) -> None:
     estimator = Estimator(alpha=alpha, standard_errors=Jackknife(4), seed=5)
-    facts = Facts("1.2.3", as_data(estimator), {"": 8}, ("a\nb", 'c "d", #e'))
+    lines = ("a\nb", 'c "d", #e')
+    facts = Facts("1.2.3", as_data(estimator), {"": 8}, lines, (), "X: image", lines)
     assert Facts.from_json(facts.to_json()) == facts
 
 
