@@ -17,6 +17,10 @@ from lightning_infoplane.measurement.settings import Estimator
 
 __all__ = ["Reference"]
 
+# Numbers in a code for a class, where there are more classes than that; and in the codes of all samples.
+_CODE = 64
+_MOST_CODES = 2**26
+
 
 class Reference:
     """X and Y of a probe: Gram matrices, division and entropies, made once and used at every measurement.
@@ -24,7 +28,8 @@ class Reference:
     Args:
         estimator: how to measure.
         inputs: ``(n, ...)``.
-        targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None.
+        targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None. Integers ``(n, ...)`` are classes in
+            several places, of which it counts in how many they differ.
         previous: the inputs' bandwidth at an earlier time, for rules that freeze or smooth theirs.
         known: the inputs' Gram matrix and bandwidth, made at an earlier time of inputs that are no more.
 
@@ -119,5 +124,25 @@ class Reference:
             if rule is None:
                 return labels.cpu(), None
             values = torch.nn.functional.one_hot(torch.unique(labels, return_inverse=True)[1])
+        elif not values.is_floating_point() and not values.is_complex():
+            values = _as_codes(values.flatten(1))
         maps = as_variables(values.flatten(1) if values.ndim > 2 else values)
         return None, gaussian_gram(maps, (rule or MedianDistance())(maps))
+
+
+def _as_codes(classes: Tensor) -> Tensor:
+    """Classes in several places ``(n, places)``, such as tokens or pixels, as vectors that count where they differ.
+
+    Numbers of classes have no distances. Each becomes a unit vector at right angles to the others, exactly where there
+    are few, nearly so where there are many; of a great many places an even part is taken.
+    """
+    names, numbers = torch.unique(classes, return_inverse=True)
+    size = min(len(names), _CODE)
+    kept = max(1, _MOST_CODES // (len(classes) * size))
+    numbers = numbers[:, :: -(-numbers.shape[1] // kept)]
+    if size == len(names):
+        codes = torch.eye(size)
+    else:
+        codes = torch.randn(len(names), size, generator=torch.Generator().manual_seed(0))
+        codes = codes / codes.norm(dim=1, keepdim=True)
+    return codes.to(classes.device)[numbers].flatten(1)

@@ -122,12 +122,15 @@ def split(batch: Any, taken: Taken = ANYTHING, n: int | None = None) -> tuple[An
     if not parts:
         return batch, None
     count = len(taken.required)
-    if count > 1 and len(parts) >= count:
+    is_whole = isinstance(parts[0], list | tuple) and len(parts[0]) == count  # ((left, right), y)
+    if count > 1 and len(parts) >= count and not is_whole:
         last = parts[count - 1]
         return tuple(parts[:count]), parts[count] if len(parts) > count else last if _is_labels(last) else None
     start = next((place for place, part in enumerate(parts) if not _is_labels(part)), 0)
-    after = parts[start + 1 :] or parts[:start]
-    return parts[start], after[0] if after else None
+    others = parts[start + 1 :] or parts[:start]
+    # What is the same for all samples, such as a sampling rate, is no answer to anything.
+    varying = (part for part in others if not (isinstance(part, Tensor) and part.ndim and is_constant(part)))
+    return parts[start], next(varying, others[0] if others else None)
 
 
 def pick(batch: Any, argument: str, key: Key) -> Any:  # noqa: ANN401

@@ -43,7 +43,10 @@ def how_to_call(network: nn.Module, probe: Probe, error: Exception, works: Try) 
         works: tries a suggestion: the one that calls the most layers is made.
     """
     reason = str(error).strip().split("\n")[0][:_LONGEST_REASON] or "no reason given"
-    named = [f"{path or 'a tensor'} {tuple(tensor.shape)}" for path, tensor in paths_in(probe.inputs)]
+    named = [
+        f"{written('inputs', probe.inputs, path) if path else 'a tensor'} {tuple(tensor.shape)}"
+        for path, tensor in paths_in(probe.inputs)
+    ]
     held = ", ".join(named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
     taken = str(taken_by(network))
     what = (

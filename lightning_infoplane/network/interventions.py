@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_infoplane.estimator.precision import widest_float
 from lightning_infoplane.network.copies import MixedSamplesError, side_by_side
+from lightning_infoplane.network.digests import TOLERANCE, Digest, weights_for
 from lightning_infoplane.network.reader import Reader
 
 __all__ = ["INPUTS", "Run", "StandIns", "Watcher", "feeding", "same", "stand_ins"]
@@ -21,8 +21,6 @@ __all__ = ["INPUTS", "Run", "StandIns", "Watcher", "feeding", "same", "stand_ins
 # None, goes on in its place.
 Run = Callable[[Any, Callable[[str, Any], Any]], object]
 
-# Relative to the largest value: kernels that sum in another order must not look like a dependence.
-_TOLERANCE = 1e-5
 # What is changed in a copy: a layer, by its number, the inputs, or nothing.
 INPUTS = -1
 _NOTHING = -2
@@ -41,7 +39,8 @@ class Watcher:
             value = self.reader.read(name, output, inputs, n)
         except Exception:  # the measurement will say what is wrong with it
             return None
-        return value if value is not None and value.ndim and len(value) == n and value.numel() else None
+        is_sound = value is not None and value.ndim and len(value) == n and value.numel() and value.is_floating_point()
+        return value if is_sound else None
 
     def write(self, name: str, output: Any, inputs: Any, n: int, value: Tensor) -> Any:  # noqa: ANN401
         """The output with that replaced; None where it cannot be."""
@@ -81,14 +80,19 @@ def stand_ins(on_x: Mapping[str, Tensor], on_z: Mapping[str, Tensor], noise: boo
     """
     generator = torch.Generator().manual_seed(0)
 
-    def mixed(values: Tensor) -> Tensor:
-        if noise and values.is_floating_point():
-            odd = values[1::2]
-            values = values.clone()
-            values[1::2] = torch.randn(odd.shape, generator=generator).to(odd)
-        return values
+    def stand_in(one: Tensor, other: Tensor) -> StandIns:
+        if not noise:
+            return StandIns(one, other)
+        held = one.clone()
+        changed = other.clone()
+        drawn, again = torch.randn(2, *held[1::2].shape, generator=generator).to(held)
+        # A unit that is below zero is above it once it is changed: of a few rectifiers none is dead both times.
+        again[::2] = -1.5 * drawn[::2]
+        held[1::2] = drawn
+        changed[1::2] = again
+        return StandIns(held, changed)
 
-    return {name: StandIns(mixed(on_x[name]), mixed(on_z[name])) for name in on_x}
+    return {name: stand_in(value, on_z[name]) for name, value in on_x.items()}
 
 
 def feeding(
@@ -176,7 +180,7 @@ class _Held:
     count: int
     refused: set[str] = field(default_factory=set)
     is_exact: bool = True
-    _before: dict[str, "_Digest"] = field(default_factory=dict)
+    _before: dict[str, Digest] = field(default_factory=dict)
     _weights: dict[torch.device, Tensor] = field(default_factory=dict)
 
     def see_nothing_changed(self, inputs: Any) -> None:  # noqa: ANN401
@@ -202,7 +206,7 @@ class _Held:
         Raises:
             MixedSamplesError: if they are not.
         """
-        after: dict[str, _Digest] = {}
+        after: dict[str, Digest] = {}
         everywhere = range(self.count)
 
         def visit(name: str, output: object, value: Tensor, place: int) -> object:
@@ -219,13 +223,14 @@ class _Held:
         unlike: dict[str, Tensor] = {}
 
         def compare(name: str, output: object, value: Tensor, place: int) -> object:
-            both = (self._differences(known.get(name), value) for known in (after, self._before))
-            unlike[name] = torch.where(is_changed.to(value.device), *both)
+            like_changed = self._differences(after.get(name), value)
+            like_held = self._differences(self._before.get(name), value)
+            unlike[name] = torch.where(is_changed.to(value.device), like_changed, like_held)
             return self._write(name, output, inputs, place, copies)
 
         inputs = side_by_side(x, z, (~is_changed).tolist(), self.n)
         self._pass(inputs, compare)
-        _check(len(unlike) == len(self.names) and not any(bool(one[1].any()) for one in unlike.values()))
+        _check(not bool(self._gathered(unlike)[:, 1].any()))
 
     def see(self, inputs: Any, whom: Sequence[int]) -> Tensor:  # noqa: ANN401
         """Which copies of each layer are not what they were, bit for bit and beyond the tolerance.
@@ -240,8 +245,13 @@ class _Held:
             return self._write(name, output, inputs, place, copies)
 
         self._pass(inputs, visit)
+        return self._gathered(heard)
+
+    def _gathered(self, found: Mapping[str, Tensor]) -> Tensor:
+        """Of all layers ``(layers, 2, count)``, on the host, which waits for a device once; true of who is missing."""
         missing = torch.ones(2, self.count, dtype=torch.bool)
-        return torch.stack([heard.get(name, missing).cpu() for name in self.names])
+        device = next((one.device for one in found.values()), missing.device)
+        return torch.stack([found.get(name, missing).to(device) for name in self.names]).cpu()
 
     @property
     def size(self) -> int:
@@ -284,60 +294,21 @@ class _Held:
         from_other = self.watcher.read(name, both, inputs, self.size)
         return from_other is not None and _equal(again, from_other)
 
-    def _digest(self, value: Tensor) -> "_Digest":
-        return _Digest.of(value, self._weights_for(value))
+    def _digest(self, value: Tensor) -> Digest:
+        return Digest.of(value, self._weights_for(value))
 
-    def _differences(self, before: "_Digest | None", value: Tensor) -> Tensor:
+    def _differences(self, before: Digest | None, value: Tensor) -> Tensor:
         """Copies that are not what they were ``(2, count)``: at all, and beyond the tolerance."""
         if before is None:  # nothing is known
             return torch.ones(2, self.count, dtype=torch.bool, device=value.device)
         return before.differences(value, self._weights_for(value)).view(2, self.count, -1).any(2)
 
     def _weights_for(self, value: Tensor) -> Tensor:
-        """Normal numbers for two sums of each row: of squares none would see a sign, nor a plain one an exchange."""
         known = self._weights.get(value.device)
-        if known is None:
+        if known is None:  # drawn once: for large layers that takes as long as the layer
             largest = max(layer.held[0].numel() for layer in self.layers)
-            drawn = torch.randn(largest, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-            known = self._weights[value.device] = drawn.to(value.device, widest_float(value.device))
+            known = self._weights[value.device] = weights_for(largest, value.device)
         return known[: value[0].numel()]
-
-
-class _Digest(NamedTuple):
-    """Random sums of each row, which are the same for the same numbers and hardly for others, and the row's size."""
-
-    sums: Tensor
-    sizes: Tensor
-    finite: bool
-    tolerance: float
-
-    @classmethod
-    def of(cls, values: Tensor, weights: Tensor) -> "_Digest":
-        rows = _rows(values)
-        sums = rows @ weights
-        finite = bool(sums.isfinite().all())
-        if not finite:
-            rows = _bounded(rows)
-            sums = rows @ weights
-        sizes = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        return cls(sums, sizes, finite, max(_TOLERANCE, torch.finfo(values.dtype).eps))
-
-    def differences(self, values: Tensor, weights: Tensor) -> Tensor:
-        """Rows that differ at all, and by more than the tolerance ``(2, rows)``."""
-        rows = _rows(values)
-        apart = ((rows if self.finite else _bounded(rows)) @ weights - self.sums).abs()
-        # What has become infinite or NaN is not the same: so asked, neither is a difference of NaN.
-        return torch.stack([~(apart == 0).all(1), ~(apart <= self.tolerance * self.sizes).all(1)])
-
-
-def _rows(values: Tensor) -> Tensor:
-    # A copy in any case: products may be rounded according to where in memory their factors begin.
-    return values.flatten(1).to(widest_float(values.device), copy=True)
-
-
-def _bounded(rows: Tensor) -> Tensor:
-    """Scores of masked places are infinite."""
-    return rows.nan_to_num(0.5, 1e3, -1e3)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -356,5 +327,5 @@ def same(a: Tensor, b: Tensor | None) -> bool:
     if torch.equal(a, b) or not a.is_floating_point():
         return torch.equal(a, b)
     # Masked scores are infinite.
-    within = _TOLERANCE * float(a.nan_to_num(0, 0, 0).abs().max())
+    within = TOLERANCE * float(a.nan_to_num(0, 0, 0).abs().max())
     return torch.allclose(a, b, rtol=0, atol=within, equal_nan=True)

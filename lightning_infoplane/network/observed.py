@@ -146,7 +146,7 @@ class Observed:
         """The chains among the layers; none where no few samples can be taken out of the probe."""
         if not probe.can_be_divided:
             return Chains(Chain((), ()) if activations else None, [])
-        return find_chains(
+        found = find_chains(
             self.network,
             self.layers,
             probe,
@@ -156,6 +156,11 @@ class Observed:
             self._batch_size,
             reader=self.reader,
         )
+        # A pooled error signal is not all that the earlier one is made of.
+        backward = (
+            None if found.backward is None else [(b, a) for b, a in found.backward if not self.reader.leaves_out(b)]
+        )
+        return found._replace(backward=backward)
 
     def forward(self, network: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
         """A call in the way that was found."""
@@ -194,4 +199,5 @@ def _of_targets(probe: Probe) -> str:
     name = f"{probe.origin.targets} {tuple(targets.shape)}"
     if targets.is_floating_point():
         return f"{name}, continuous"
-    return f"{name}, {len(torch.unique(targets))} classes" if targets.numel() == probe.size else name
+    where = "" if targets.numel() == probe.size else f" in {targets[0].numel()} places"
+    return f"{name}, {len(torch.unique(targets))} classes{where}"

@@ -113,7 +113,8 @@ class Probe:
 
     Args:
         inputs: what the model is called with: a tensor ``(n, ...)``, or anything with a tensor in it.
-        targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None.
+        targets: ``(n,)`` integer classes, ``(n, ...)`` continuous values, or None. Integers ``(n, ...)`` are classes in
+            several places, such as tokens or pixels.
         x: the tensor ``(n, ...)`` that stands for X; the first one in ``inputs`` that holds quantities when left out,
             or the output of the network's embedding layer where there are only token numbers.
 
@@ -179,8 +180,8 @@ class Probe:
         return values if values.is_floating_point() else values.float()
 
     def pieces(self, size: int | None = None) -> Iterator[tuple[Any, int]]:
-        """The inputs in pieces of at most ``size`` samples, every tensor of n rows in them sliced alike."""
-        step = size or self.size
+        """The inputs in pieces of at most ``size`` samples, every tensor of n rows in them sliced alike; or whole."""
+        step = size if size and self.can_be_divided else self.size
         for first in range(0, self.size, step):
             yield self.rows(slice(first, first + step)), min(step, self.size - first)
 

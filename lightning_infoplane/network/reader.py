@@ -19,10 +19,34 @@ _MAPS = (_ConvNd, nn.modules.batchnorm._NormBase, nn.modules.pooling._MaxPoolNd,
 
 
 class Place(NamedTuple):
-    """Where a layer's samples are: in which tensor of its output, on which axis."""
+    """Where a layer's samples are: in which tensor of its output, on which axis, in how many rows each.
+
+    Windows and tokens are often rows of their own, those of a sample one after the other.
+    """
 
     tensor: int
     axis: int
+    rows: int = 1
+
+    def samples_first(self, tensor: Tensor, n: int) -> Tensor | None:
+        """The tensor with its samples on the first axis; None where it has not as many.
+
+        Example:
+            >>> [*Place(0, 1).samples_first(torch.zeros(5, 2, 3), 2).shape]
+            [2, 5, 3]
+            >>> [*Place(0, 0, rows=4).samples_first(torch.zeros(8), 2).shape]
+            [2, 4]
+        """
+        if tensor.ndim <= self.axis:
+            return None
+        moved = tensor.movedim(self.axis, 0)
+        if self.rows == 1:
+            return moved
+        return moved.unflatten(0, (n, self.rows)) if len(moved) == n * self.rows else None
+
+    def as_it_lay(self, value: Tensor) -> Tensor:
+        """The way back from :meth:`samples_first`."""
+        return (value if self.rows == 1 else value.flatten(0, 1)).movedim(0, self.axis)
 
 
 @dataclass(frozen=True)
@@ -64,7 +88,7 @@ class Reader:
         written = readout.write(found.floats, inputs, n, value)
         if written is None or found.tensor.is_quantized:
             return None
-        written = written.movedim(0, found.axis)
+        written = found.place.as_it_lay(written)
         if found.tensor.is_complex():
             written = torch.view_as_complex(written.contiguous())
         # A copy of the tensor with other numbers in it: subclasses keep what else they hold.
@@ -101,24 +125,22 @@ class Reader:
 
     def _find(self, name: str, output: Any, inputs: Any, n: int, readout: Readout) -> "_Found | None":  # noqa: ANN401
         """The tensor that is read, with its samples first, and what was read of it."""
-        place = self.places.get(name)
+        known = self.places.get(name)
         for index, tensor in enumerate(tensors_in(output)):
-            if place is not None and index != place.tensor:
+            floats = as_floats(tensor) if known is None or index == known.tensor else None
+            if floats is None:
                 continue
-            floats = as_floats(tensor)
-            axis = None if floats is None else self._axis(name, floats, n, readout) if place is None else place.axis
-            if floats is None or axis is None or axis >= floats.ndim:
-                continue
-            moved = floats.movedim(axis, 0)
-            value = readout.read(moved, inputs, n)
-            if value is not None:
-                return _Found(tensor, moved, axis, value)
+            place = known or Place(index, self._axis(name, floats, n, readout))
+            moved = place.samples_first(floats, n)
+            value = None if moved is None else readout.read(moved, inputs, n)
+            if moved is not None and value is not None:
+                return _Found(tensor, moved, place, value)
         return None
 
-    def _axis(self, name: str, floats: Tensor, n: int, readout: Readout) -> int | None:
+    def _axis(self, name: str, floats: Tensor, n: int, readout: Readout) -> int:
         """The axis of the samples, where no pass has told: the first, unless the layer or the shape says otherwise."""
         if floats.ndim < 3 or isinstance(readout, TimeFirst) or floats.shape[1] != n:
-            return 0 if floats.ndim else None
+            return 0
         layer = self.modules.get(name)
         time_first = getattr(layer, "batch_first", getattr(getattr(layer, "self_attn", None), "batch_first", None))
         return 1 if time_first is False or len(floats) != n else 0
@@ -128,11 +150,11 @@ FIRST = Reader()
 
 
 class _Found(NamedTuple):
-    """What is read: the layer's own tensor, its floats with the samples first, on which axis these lay, the value."""
+    """What is read: the layer's own tensor, its floats with the samples first, where these lay, the value."""
 
     tensor: Tensor
     floats: Tensor
-    axis: int
+    place: Place
     value: Tensor
 
 
@@ -141,7 +163,7 @@ def place_of(output: object, other: object, n: int, m: int) -> Place | None:
 
     Example:
         >>> place_of((torch.zeros(1), torch.zeros(4, 4, 8)), (torch.zeros(1), torch.zeros(4, 3, 8)), 4, 3)
-        Place(tensor=1, axis=1)
+        Place(tensor=1, axis=1, rows=1)
     """
     for index, (one, two) in enumerate(zip(tensors_in(output), tensors_in(other), strict=False)):
         first = as_floats(one)
@@ -151,4 +173,20 @@ def place_of(output: object, other: object, n: int, m: int) -> Place | None:
         for axis, sizes in enumerate(zip(first.shape, second.shape, strict=True)):
             if sizes == (n, m):
                 return Place(index, axis)
+        if (rows := _rows_each(first, second, n, m)) > 1:
+            return Place(index, 0, rows)
     return None
+
+
+def _rows_each(first: Tensor, second: Tensor, n: int, m: int) -> int:
+    """How many rows of the first axis each sample has, one after the other; 0 where that is not what the numbers say.
+
+    The fewer samples are the first of the others, so their rows must be the same.
+    """
+    if m > n:
+        return _rows_each(second, first, m, n)
+    each = len(first) // n if first.ndim > 1 else 0
+    if each < 2 or first.shape[1:] != second.shape[1:] or (len(first), len(second)) != (each * n, each * m):
+        return 0
+    alike = torch.allclose(first[: len(second)], second, rtol=1e-3, atol=1e-3 * float(second.abs().max()))
+    return each if alike and not torch.allclose(first[:each], first[each : 2 * each]) else 0

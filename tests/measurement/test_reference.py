@@ -269,3 +269,34 @@ def test_the_division_is_by_the_labels_of_rank_0() -> None:
     expected = divide(80, theirs, Estimator())
     assert torch.equal(made.division.whole.orders, expected.whole.orders)
     assert not torch.equal(made.division.whole.orders, divide(80, mine, Estimator()).whole.orders)
+
+
+# ----------------------------------------------------------------------------------- classes in several places
+
+
+def of_places(classes: Tensor) -> Tensor:
+    gram = Reference(Estimator(), normal(len(classes), 3), classes).sides.target
+    assert gram is not None
+    return gram
+
+
+def test_classes_in_several_places_count_where_they_differ() -> None:
+    """A Gaussian of the number of places, whatever numbers the classes have: their numbers have no distances."""
+    classes = torch.randint(0, 3, (24, 5), generator=torch.Generator().manual_seed(0))
+    gram = of_places(classes) * 24
+    differ = (classes[:, None] != classes[None]).sum(-1)
+    for count in differ.unique():
+        assert gram[differ == count].std(correction=0) < 1e-6
+    means = [float(gram[differ == count].mean()) for count in differ.unique()]
+    assert means == sorted(means, reverse=True)
+    renumbered = torch.tensor([7, -100, 2])[classes]
+    torch.testing.assert_close(of_places(renumbered), of_places(classes))
+
+
+def test_of_thousands_of_classes_and_places_distances_are_nearly_those() -> None:
+    classes = torch.randint(0, 5000, (40, 300), generator=torch.Generator().manual_seed(0))
+    classes[1, :150] = classes[0, :150]
+    gram = of_places(classes) * 40
+    others = gram[2:, 2:][~torch.eye(38, dtype=torch.bool)]
+    assert float(gram[0, 1]) > float(others.max()) + 5 * float(others.std())
+    assert float(others.std()) < 0.02
