@@ -21,7 +21,6 @@ from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.layers import LayerSpec
 from lightning_infoplane.network.observed import Readouts
 from lightning_infoplane.network.probe import Draw, Probe
-from lightning_infoplane.network.readout import rows_by
 from lightning_infoplane.options import OPTIONS, check_layers
 from lightning_infoplane.trainer import position
 from lightning_infoplane.trainer.data import make_probes
@@ -326,8 +325,7 @@ class MatrixRenyiCallback(Choice, _Callback):
         """The monitor of this run: on its probes, in the precision that the network trains in."""
         self._last_step = position.last_step(trainer) if self._schedule.counts_steps else None
         ranks = position.ranks_of(trainer)
-        of_rows = rows_by(self.readout)
-        probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice, ranks, of_rows)
+        probes = make_probes(trainer, pl_module, self._wanted, self.estimator.seed, self._notice, ranks, self.readout)
 
         def made() -> Monitor:
             monitor = Monitor(

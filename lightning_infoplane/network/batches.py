@@ -125,7 +125,8 @@ def split(batch: Any, taken: Taken = ANYTHING, n: int | None = None) -> tuple[An
     is_whole = isinstance(parts[0], list | tuple) and len(parts[0]) == count  # ((left, right), y)
     if count > 1 and len(parts) >= count and not is_whole:
         last = parts[count - 1]
-        return tuple(parts[:count]), parts[count] if len(parts) > count else last if _is_labels(last) else None
+        inputs = dict(zip(taken.required, parts[:count], strict=True))  # by name, which tells what is a mask
+        return inputs, parts[count] if len(parts) > count else last if _is_labels(last) else None
     start = next((place for place, part in enumerate(parts) if not _is_labels(part)), 0)
     others = parts[start + 1 :] or parts[:start]
     # What is the same for all samples, such as a sampling rate, is no answer to anything.

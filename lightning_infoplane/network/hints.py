@@ -18,6 +18,8 @@ __all__ = ["how_to_call"]
 # How many of the layers are called so; none where the network cannot be. It is left as it was.
 Try = Callable[[nn.Module, Probe, Callable[[nn.Module, Any], Any]], int]
 
+# What torch says of a module that has none.
+_NO_FORWARD = ("_forward_unimplemented", 'missing the required "forward" function')
 # Suggestions that are tried, each on a few samples, and parts of a network that are looked at.
 _TRIED = 60
 _PARTS = 8
@@ -49,6 +51,8 @@ def how_to_call(network: nn.Module, probe: Probe, error: Exception, works: Try) 
     ]
     held = ", ".join(named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
     taken = str(taken_by(network))
+    if any(words in str(error) for words in _NO_FORWARD):
+        reason = "it has no forward of its own"
     what = (
         f"the network cannot be called with the probe's inputs ({type(error).__name__}: {reason}). They are {held}; "
         f"its forward takes {taken}."
@@ -79,6 +83,7 @@ def _suggestions(network: nn.Module, probe: Probe) -> Iterator[_Suggestion]:
     parts = list(islice(_parts(network), _PARTS))
     yield from _of_parts(parts, probe)
     yield from _of_the_batch(network, probe)
+    yield from _by_keyword(network, probe)
     yield from _with_fillers(network, probe, "module")
     for name, part in parts:
         for one in _with_fillers(part, probe, f"module.{name}"):
@@ -136,6 +141,14 @@ def _read_so(network: nn.Module, probe: Probe, inputs: Any, targets: Any, told: 
     other = Probe(found, None, probe.x) if callable(inputs) else Probe(found)
     for way in ways_to_call(network, found, other.x):
         yield _Suggestion(f"probe=Draw({probe.size}, {told})", other, way)
+
+
+def _by_keyword(network: nn.Module, probe: Probe) -> Iterator[_Suggestion]:
+    """A tensor for a ``forward`` that takes keywords only."""
+    required = taken_by(network).required
+    if len(required) == 1 and isinstance(probe.inputs, Tensor):
+        text = f"forward_fn=lambda module, inputs: module({required[0]}=inputs)"
+        yield _Suggestion(text, probe, lambda module, inputs: module(**{required[0]: inputs}))
 
 
 def _with_fillers(network: nn.Module, probe: Probe, name: str) -> Iterator[_Suggestion]:

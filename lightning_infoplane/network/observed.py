@@ -108,7 +108,10 @@ class Observed:
         turned = [name for name, place in self.reader.places.items() if place.axis and name in self.layers]
         more = ", …" if len(turned) > _SHOWN else ""
         where = f"; samples on axis 1 of the output of {', '.join(turned[:_SHOWN])}{more}" if turned else ""
-        return f"X: {x}; Y: {_of_targets(probe)}; model called {called}{where}"
+        pairs = (
+            "" if probe.can_be_divided else "; no pairs of layers, for no few samples can be taken out of the inputs"
+        )
+        return f"X: {x}; Y: {_of_targets(probe)}; model called {called}{where}{pairs}"
 
     def vectors(self, probe: Probe) -> Tensor:
         """X of token numbers: what the network's embedding layer makes of them now, or the numbers where it has none.

@@ -21,9 +21,9 @@ def plain(tensor: Tensor) -> Tensor | None:
         if not all(placement.is_replicate() for placement in placements):
             return None
         return plain(tensor._local_tensor)
-    if tensor.is_meta:
-        return None
     with torch._C.DisableTorchFunctionSubclass():
+        if tensor.is_meta:
+            return None
         if tensor.is_nested:
             tensor = tensor.to_padded_tensor(0.0)
         elif tensor.layout is not torch.strided:

@@ -33,7 +33,7 @@ _TARGETS = Tensors("(n,) of integer classes or (n, ...) of continuous values, or
 
 
 @dataclass(frozen=True, repr=False)
-@checked(size=Whole(), inputs=_KEY, x=_KEY, targets=_KEY)
+@checked(size=Whole(), inputs=_KEY, x=_KEY, targets=Maybe(Key("batch", "'label'", places=True)))
 class Draw:
     """How a probe is drawn from the Trainer's data, stratified by class, and how its batch is read.
 
@@ -151,7 +151,8 @@ class Probe:
             raise ValueError(f"a probe needs at least 2 samples, got {self.size}. Some hundred give useful numbers.")
         if self.targets is not None and self.targets.shape[:1] != (self.size,):
             what = f"{len(self.targets)} targets" if self.targets.ndim else "a single number as targets"
-            raise ValueError(f"the probe has {self.size} inputs but {what}. Pass one for each input, or None.")
+            own = "" if isinstance(self.inputs, Tensor) else " X of your own is Probe(inputs, targets, x=...)."
+            raise ValueError(f"the probe has {self.size} inputs but {what}. Pass one for each input, or None.{own}")
 
     @property
     def size(self) -> int:
@@ -193,7 +194,10 @@ class Probe:
         """The inputs of a few samples, and of as many others, masked alike: for every layer reads the mask."""
         few = min(at_most, self.size // 2)
         first = self.rows(slice(0, few))
-        return first, _masked_like(self.rows(slice(few, 2 * few)), first)
+        # Labels among the inputs come sorted or in turn: others of the same labels would hide that a layer sees them.
+        starts = dict.fromkeys((few, self.size // 2, self.size // 2 + 1, self.size - few - 1, self.size - few))
+        others = (self.rows(slice(start, start + few)) for start in starts if few <= start <= self.size - few)
+        return first, _masked_like(max(others, key=lambda one: _differing(first, one)), first)
 
     def fingerprint(self) -> str:
         """A digest of inputs, targets and X that tells two probes apart."""
@@ -228,6 +232,12 @@ def check_x(probe: Probe) -> None:
             f"X of the probe, {probe.origin.x} {shape}, is the same for all samples: there is nothing to know of it. "
             f"Pass what stands for the input: probe=Draw({probe.size}, x=...), a key of the batch or a function of it."
         )
+
+
+def _differing(inputs: Any, others: Any) -> int:  # noqa: ANN401
+    """In how many of their tensors they differ."""
+    both = zip(tensors_in(inputs), tensors_in(others), strict=True)
+    return sum(one.shape != other.shape or not torch.equal(one, other) for one, other in both)
 
 
 def _masked_like(inputs: Any, others: Any) -> Any:  # noqa: ANN401

@@ -17,6 +17,9 @@ __all__ = ["FIRST", "Place", "Reader", "place_of"]
 # Their outputs are maps, also where a map has as many places as there are tokens.
 _MAPS = (_ConvNd, nn.modules.batchnorm._NormBase, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
 
+_WHOLE_MAPS = Maps()
+_EVERY_TOKEN = Tokens("each")
+
 
 class Place(NamedTuple):
     """Where a layer's samples are: in which tensor of its output, on which axis, in how many rows each.
@@ -121,7 +124,7 @@ class Reader:
         wanted = self.readouts.get(layer)
         if wanted is not None:
             return wanted
-        return Maps() if isinstance(self.modules.get(layer), _MAPS) else Tokens("each")
+        return _WHOLE_MAPS if isinstance(self.modules.get(layer), _MAPS) else _EVERY_TOKEN
 
     def _find(self, name: str, output: Any, inputs: Any, n: int, readout: Readout) -> "_Found | None":  # noqa: ANN401
         """The tensor that is read, with its samples first, and what was read of it."""

@@ -219,19 +219,22 @@ class _ReadoutRule(Rule):
         value = argument.value
         if isinstance(value, Mapping) and value:
             for key, one in value.items():
-                self.check(argument._replace(field=f"{argument.field}[{shown(key)}]", value=one))
+                self._check_one(argument, one, shown(key))
             return value
+        return self._check_one(argument, value)
+
+    def _check_one(self, argument: Argument, value: Any, key: str = "") -> Any:  # noqa: ANN401
+        """A readout at its place in what was passed."""
         if isinstance(value, Readout):
             return value
         if callable(value) and not isinstance(value, type | nn.Module):
-            return Function("(name, output) -> tensor (n, ...)", 2, write="lambda name, output: output[0]").check(
-                argument
-            )
+            return _FUNCTION.check(argument._replace(value=value))
+        meant = self._meant(value)
         expected = (
             "expected a readout such as Tokens('mean'), a function (name, output) -> tensor, or a mapping of layers to "
             "these"
         )
-        raise argument.error(WrongKindError, expected, argument.written(self._meant(value)))
+        raise argument.error(WrongKindError, expected, argument.written(f"{{{key}: {meant}}}" if key else meant))
 
     def _meant(self, value: object) -> str:
         """What to type instead."""

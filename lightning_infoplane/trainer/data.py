@@ -14,7 +14,9 @@ from lightning_infoplane.arguments.errors import SetupError
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.network.batches import Read, Rows, read_batch
 from lightning_infoplane.network.calls import taken_by
+from lightning_infoplane.network.observed import Readouts
 from lightning_infoplane.network.probe import Draw, Origin, Probe
+from lightning_infoplane.network.readout import rows_by
 from lightning_infoplane.network.sampling import draw_batch, first_of_batches
 from lightning_infoplane.network.structures import look_up, paths_in
 from lightning_infoplane.network.undisturbed import isolated_rng
@@ -30,7 +32,7 @@ def make_probes(
     seed: int,
     notice: Callable[[str, str], None],
     ranks: Ranks = Ranks(),
-    of_rows: Rows = lambda tensor, inputs, n: None,
+    readout: Readouts = None,
 ) -> dict[str, Probe]:
     """The user's probe, or one drawn from each source, on the module's device.
 
@@ -44,7 +46,7 @@ def make_probes(
         seed: of the draw.
         notice: told (about, message) when validation data are missing, or the samples cannot be drawn elsewhere.
         ranks: the processes that train together: what fails on one of them fails on all.
-        of_rows: makes a row a sample of what has rows of nodes: ``(tensor, inputs, n)``.
+        readout: how layers are read: that of graphs makes a row a sample of X too.
 
     Returns:
         Probes by source; by the empty name where there is one only.
@@ -57,12 +59,12 @@ def make_probes(
     if isinstance(wanted, Probe):
         # A script that every rank runs may have drawn other samples on each.
         given = _of_rank_0(trainer, lambda: _as_given(wanted), ranks, device)
-        return {"": ranks.together(lambda: _given(*_to_model(trainer, pl_module, given(), "val", seed)), device)}
+        return {"": ranks.together(lambda: _moved(trainer, pl_module, given(), seed), device)}
     loaders = ranks.together(lambda: _loaders(trainer, wanted, notice), device)
     probes: dict[str, Probe] = {}
     for source, loader in loaders.items():
         batch = _of_rank_0(trainer, partial(_drawn, loader, wanted, seed, notice), ranks, device)
-        made = partial(_as_probe, trainer, pl_module, wanted, batch, source, seed, of_rows)
+        made = partial(_as_probe, trainer, pl_module, wanted, batch, source, seed, rows_by(readout))
         probes["" if len(loaders) == 1 else source] = ranks.together(made, device)
     return probes
 
@@ -73,10 +75,13 @@ def _as_given(probe: Probe) -> tuple[Any, Any, Any]:
     return probe.inputs, probe.targets, probe.x if path is None else path
 
 
-def _given(inputs: Any, targets: Any, x: Any) -> Probe:  # noqa: ANN401
+def _moved(trainer: lp.Trainer, pl_module: lp.LightningModule, given: tuple[Any, Any, Any], seed: int) -> Probe:
+    """A given probe as the Trainer would move a batch; hooks know of inputs and targets, not of X."""
+    *pair, x = given
+    inputs, targets = _to_model(trainer, pl_module, tuple(pair), "val", seed)
     if isinstance(x, str):
-        x = look_up(inputs, x) if x else inputs
-    return Probe(inputs, targets, x)
+        return Probe(inputs, targets, look_up(inputs, x) if x else inputs)
+    return Probe(inputs, targets, x.to(pl_module.device))
 
 
 def _as_probe(
@@ -201,11 +206,8 @@ def _find_loader(trainer: lp.Trainer, source: str) -> Any:  # noqa: ANN401 - any
 def _batch(loader: Any, wanted: Draw, seed: int) -> Any:  # noqa: ANN401
     """A batch of so many samples, collated as the loader would."""
     dataset = getattr(loader, "dataset", None)
-    if dataset is None:
-        raise SetupError(
-            f"cannot draw a probe from a {type(loader).__name__} that has no data set of single samples. "
-            "Pass samples of your own: probe=(inputs, targets)."
-        )
+    if dataset is None:  # whatever gives batches; in a process of its own, which moves no iterator on
+        return first_of_batches(loader, wanted.size)
     if getattr(loader, "batch_size", 0) is None and getattr(loader, "batch_sampler", 0) is None:
         return first_of_batches(dataset, wanted.size, loader.collate_fn)
     key = wanted.targets

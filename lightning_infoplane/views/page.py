@@ -20,14 +20,13 @@ from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.measurement.verdicts import judge, judge_gaps
 from lightning_infoplane.views.card import table_columns, told, told_settings
 from lightning_infoplane.views.files import GENERATOR
-from lightning_infoplane.views.panels import Picture, pictures
+from lightning_infoplane.views.panels import Picture, axes_for, pictures
 from lightning_infoplane.views.plots import plot_plane
 from lightning_infoplane.views.runs import Run
 from lightning_infoplane.views.series import Series, last_rows, quantities_of
-from lightning_infoplane.views.thinning import MOST_LAYERS, thinned
+from lightning_infoplane.views.thinning import thinned
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["animate", "compare", "html_report"]
@@ -115,7 +114,7 @@ def animate(run: Run, path: Path, probe: str = "", frames_per_second: float = 4.
     rows = thinned(run.rows, probe).rows
     series = Series(rows, probe)
     moments = _moments(series)
-    ax = _axes(len(series.layers))
+    ax = axes_for(len(series.layers))
     figure: Any = ax.figure
     plot_plane(rows, ax, probe)
     ax.set_title(" ", loc="left")
@@ -313,14 +312,6 @@ def _settings(run: Run) -> str:
 def _png(picture: Picture, rows: Sequence[Row], probe: str, dpi: int, layers: int) -> str:
     """A picture as text, as high as its legend."""
     file = io.BytesIO()
-    figure: Any = picture.draw(rows, probe, _axes(layers)).figure
+    figure: Any = picture.draw(rows, probe, axes_for(layers)).figure
     figure.savefig(file, dpi=dpi, format="png")
     return b64encode(file.getvalue()).decode("ascii")
-
-
-def _axes(layers: int = 1) -> Axes:
-    """As high as a list of so many layers, which would leave no room for the picture otherwise."""
-    from matplotlib.figure import Figure
-
-    height = max(4.6, 1.1 + 0.2 * min(layers, MOST_LAYERS))
-    return Figure(figsize=(7.2, height), layout="constrained").subplots()

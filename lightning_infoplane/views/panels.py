@@ -13,16 +13,18 @@ from lightning_infoplane.measurement.rows import Row
 from lightning_infoplane.views.given import check_drawing
 from lightning_infoplane.views.plots import plot_curves, plot_depth, plot_gaps, plot_plane, plot_redundancy
 from lightning_infoplane.views.series import Series
-from lightning_infoplane.views.thinning import thinned
+from lightning_infoplane.views.thinning import MOST_LAYERS, thinned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "live_pictures", "pictures", "plot_summary"]
+__all__ = ["Picture", "axes_for", "live_pictures", "pictures", "plot_summary"]
 
 # Letters of a title that fit above a picture, whatever the resolution rounds their widths to.
 _WIDEST_TITLE = 60
+# Layers that a legend of the usual height has room for.
+_ROOM = 16
 # What all quantities of a kind are drawn in, or what each of them has of its own.
 _TOGETHER: dict[Panel, Callable[..., Axes]] = {Panel.MAPS: plot_redundancy}
 _EACH: dict[Panel, Callable[..., Axes]] = {
@@ -81,9 +83,20 @@ class Picture:
         return _EACH[self.panel](rows, self.quantity, ax=ax, probe=probe)
 
     def figure(self, rows: Sequence[Row], probe: str = "") -> Figure:
-        """As a figure of its own."""
-        figure: Any = self.draw(rows, probe).figure  # matplotlib's type allows for a part of a figure
+        """As a figure of its own, of a large network as high as its legend, and of some of its layers."""
+        drawn = thinned(rows, probe).rows
+        layers = len(Series(drawn, probe).layers)
+        ax = axes_for(layers) if layers > _ROOM else None
+        figure: Any = self.draw(drawn, probe, ax).figure  # matplotlib's type allows for a part of a figure
         return figure  # type: ignore[no-any-return]
+
+
+def axes_for(layers: int = 1) -> Axes:
+    """As high as a list of so many layers, which would leave no room for the picture otherwise."""
+    from matplotlib.figure import Figure
+
+    height = max(4.6, 1.1 + 0.2 * min(layers, MOST_LAYERS))
+    return Figure(figsize=(7.2, height), layout="constrained").subplots()
 
 
 def pictures(rows: Sequence[Row], probe: str = "") -> list[Picture]:
