@@ -41,13 +41,14 @@ ARROWS: dict[str, set[str]] = {
     "trainer": {"arguments", "network", "measurement"},
     "options": {"arguments", "network", "measurement"},
     "monitor": {"arguments", "options", "network", "measurement"},
+    "checkpoints": {"monitor", "options", "network", "measurement"},
     "callback": {"arguments", "options", "monitor", "views", "trainer"},
-    "__main__": {"arguments", "monitor", "views"},
+    "__main__": {"arguments", "monitor", "checkpoints", "views"},
 }
 # Values that are handed on from room to room; whoever hands them on may import them from where they live.
 VALUE_TYPES = {
     *("Row", "Pair", "History", "Estimator", "Choice", "Redundancy", "Notices"),
-    *("Probe", "Draw", "ErrorSignals", "LayerSpec"),
+    *("Probe", "Draw", "ErrorSignals", "LayerSpec", "Readouts"),
 }
 PACKAGES = {"arguments", "estimator", "network", "measurement", "views", "trainer"}
 # What these may import from outside, at any depth: a plain PyTorch loop can use the first four.
@@ -56,6 +57,7 @@ OUTSIDE: dict[str, set[str]] = {
     "network": {"torch"},
     "measurement": {"torch"},
     "monitor": {"torch"},
+    "checkpoints": {"torch"},
     "options": {"torch"},
     "views": {"numpy", "matplotlib", "tensorboard"},
     "metrics": {"torch", "torchmetrics"},
@@ -341,7 +343,7 @@ def test_a_line_assigns_one_thing(module: str) -> None:
 
 def test_tests_mirror_the_packages() -> None:
     folders = {path.name for path in TESTS.iterdir() if path.is_dir() and any(path.glob("test_*.py"))}
-    assert folders == PACKAGES | {"callback"}
+    assert folders == PACKAGES | {"callback", "thirdparty"}
 
 
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))

@@ -41,15 +41,19 @@ from lightning_infoplane import (
     Leading,
     MatrixRenyiCallback,
     MatrixRenyiEntropy,
+    Maps,
     MedianDistance,
     Monitor,
     NearestNeighbors,
     Outputs,
+    PerGraph,
     Probe,
     Redundancy,
     Row,
     Schedule,
     Solver,
+    TimeFirst,
+    Tokens,
     gram,
     measure,
     permutation_test,
@@ -121,8 +125,8 @@ def test_there_are_some_hundred_of_them_and_none_twice() -> None:
 
 
 def test_every_public_name_that_takes_arguments_is_among_them() -> None:
-    """But for values that are written by us alone, and what is there to be derived from."""
-    ours = {"Row", "History", "Bandwidth", "Schedule", "Solver"}
+    """But for values that are written by us alone, what is there to be derived from, and what takes none."""
+    ours = {"Row", "History", "Bandwidth", "Schedule", "Solver", "Maps", "TimeFirst"}
     called = {re.split(r"[.(]", one.call)[0] for one in REFUSED}
     assert set(PUBLIC) - ours - called == set()
 
@@ -325,7 +329,7 @@ def test_what_is_said_of_a_choice_is_told_at_the_place_of_the_mistake() -> None:
 @pytest.mark.parametrize("kind", [one for one in PUBLIC.values() if is_dataclass(one)], ids=lambda kind: kind.__name__)
 def test_every_field_of_a_choice_has_its_rule(kind: Any) -> None:
     """But for those that are read as a whole where they are understood."""
-    read_as_a_whole = {"epochs", "source", "inputs"}
+    read_as_a_whole = {"epochs", "source", "inputs", "origin"}
     assert {field.name for field in fields(kind)} - set(getattr(kind, "__rules__", ())) <= read_as_a_whole
 
 

@@ -37,6 +37,7 @@ from lightning_infoplane import (
     Redundancy,
     Silverman,
     StandardizedSilverman,
+    Tokens,
 )
 
 # Lightning calls jsonargparse in ways that newer versions deprecate, at import already.
@@ -121,7 +122,7 @@ EVERYTHING = """
 layers: [conv1, "conv?"]
 probe:
   class_path: lightning_infoplane.Draw
-  init_args: {size: 48, source: [train, val]}
+  init_args: {size: 48, source: [train, val], x: 0, targets: 1}
 schedule: {class_path: lightning_infoplane.AtEpochs, init_args: {epochs: [1, 3]}}
 measure_at_start: false
 estimator:
@@ -132,6 +133,7 @@ estimator:
   shuffles: 0
   standard_errors: {groups: 4}
   seed: 7
+readout: {class_path: lightning_infoplane.Tokens, init_args: {pool: first}}
 forward_fn: torch.nn.functional.relu
 error_signals:
   class_path: lightning_infoplane.ErrorSignals
@@ -153,7 +155,7 @@ def test_every_argument_from_yaml(tmp_path: Path, package: ModuleType) -> None:
     arguments = inspect.signature(MatrixRenyiCallback).parameters
     assert {name: getattr(measured, name) for name in arguments} == {
         "layers": ["conv1", "conv?"],
-        "probe": Draw(48, ["train", "val"]),
+        "probe": Draw(48, ["train", "val"], x=0, targets=1),
         "schedule": AtEpochs([1, 3]),
         "measure_at_start": False,
         "estimator": Estimator(
@@ -165,6 +167,7 @@ def test_every_argument_from_yaml(tmp_path: Path, package: ModuleType) -> None:
             standard_errors=Jackknife(4),
             seed=7,
         ),
+        "readout": Tokens("first"),
         "forward_fn": torch.nn.functional.relu,
         "error_signals": ErrorSignals(torch.nn.functional.cross_entropy),
         "redundancy": Redundancy(map_pairs=5),

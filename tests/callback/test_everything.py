@@ -262,7 +262,7 @@ def test_error_signals_of_layers_of_which_one_reaches_the_loss_are_a_sentence(tm
 def test_a_layer_without_floats_is_left_out_with_a_sentence(tmp_path: Path) -> None:
     class Signs(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return x > 0
+            return (x > 0).long()  # integers: a mask of truth values is one of numbers
 
     class WithMask(ResidualNet):
         def build(self) -> None:

@@ -32,6 +32,7 @@ from lightning_infoplane.network.chains import (
     find_chain,
     find_chains,
 )
+from lightning_infoplane.network.covering import screening
 from lightning_infoplane.network.gradients import ErrorSignals
 from lightning_infoplane.network.layers import LayerSpec, select_layers
 from lightning_infoplane.network.probe import Probe
@@ -615,11 +616,11 @@ class Odd(Wired):
         return self.c(self.b(hidden) * self.mask(hidden > 0)) + self.index((100 * hidden).long())
 
 
-def test_outputs_that_are_no_floats_are_screened_too_but_have_no_errors() -> None:
+def test_truth_values_are_screened_too_and_text_and_numbers_of_things_only_carry_on_what_they_hear() -> None:
     layers: list[LayerSpec] = ["linear", "said", "mask", "index"]
     chain = chain_of(Odd(), layers)
-    assert chain.layers == ("a", "b", "mask", "c", "index")
-    assert set(chain.pairs) == {("a", "b"), ("a", "mask"), ("a", "c"), ("a", "index")}
+    assert chain.layers == ("a", "b", "mask", "c")
+    assert set(chain.pairs) == {("a", "b"), ("a", "mask"), ("a", "c")}
     assert backward_of(Odd(), layers) == [("c", "b"), ("b", "a")]
 
 
@@ -921,6 +922,21 @@ def partial_orders(draw: st.DrawFn) -> tuple[list[str], frozenset[tuple[str, str
     forward = [(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
     edges = draw(st.lists(st.sampled_from(forward), unique=True)) if forward else []
     return names, frozenset(closure(edges))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_who_screens_whom_follows_from_who_feeds_whom(data: st.DataObject) -> None:
+    """Every way from the inputs, walked one by one; what no way leads to is screened by nobody and carries nothing."""
+    names = [f"layer{k}" for k in range(data.draw(st.integers(1, 7)))]
+    graph = {"x": ()} | {
+        name: tuple(data.draw(st.lists(st.sampled_from(["x", *names[:k]]), unique=True, max_size=3)))
+        for k, name in enumerate(names)
+    }
+    fed = torch.tensor([[source in graph[name] for name in names] for source in ("x", *names)])
+    reached = tuple(name for name in names if any(paths(graph, "x", name)))
+    found = {(names[a], names[b]) for a, b in screening(fed).nonzero().tolist()}
+    assert found == screened_in(graph, reached)
 
 
 def transitive_reduction(relation: frozenset[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -87,6 +87,14 @@ def test_strides_gradients_and_empty_samples_do_not_matter_to_it() -> None:
     assert Probe(torch.zeros(2, 0)).fingerprint() != Probe(torch.zeros(3, 0)).fingerprint()
 
 
+def test_graphs_go_through_whole() -> None:
+    """Their nodes are in one tensor, which cannot be cut where the samples end."""
+    graphs = {"nodes": torch.zeros(5, 2), "batch": torch.tensor([0, 0, 1, 1, 2])}
+    ((inputs, n),) = Probe(graphs, x=torch.eye(3)).pieces(2)
+    assert n == 3
+    assert len(inputs["nodes"]) == len(inputs["batch"]) == 5
+
+
 @pytest.mark.parametrize(("n", "at_most", "few"), [(7, 4, 3), (8, 4, 4), (20, 4, 4), (2, 4, 1), (3, 4, 1)])
 def test_halves_are_the_first_samples_and_as_many_others(n: int, at_most: int, few: int) -> None:
     x, mask = torch.arange(2.0 * n).reshape(n, 2), torch.arange(n)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lightning_infoplane import Draw, Probe
+from lightning_infoplane.arguments.errors import NotMeasurableError
 from lightning_infoplane.trainer.data import make_probes
 
 
@@ -138,21 +139,35 @@ def test_a_stream_too_short_for_the_probe_says_so(tmp_path: Path) -> None:
         fit(tmp_path, callback(), val=loader(Endless()))
 
 
-def test_an_iterable_that_is_no_loader_says_what_to_pass(tmp_path: Path) -> None:
-    batches = [tuple(images().tensors)]
+class Batches:
+    """An iterable that is no loader, and that is used up once it was gone through."""
 
-    class Batches:
-        def __iter__(self) -> Iterator[Any]:
-            return iter(batches)
+    def __init__(self) -> None:
+        pictures, classes = images().tensors
+        self.left = iter([(pictures[i : i + 16], classes[i : i + 16]) for i in range(0, 64, 16)])
 
-    with pytest.raises(ValueError, match=r"cannot draw a probe from a Batches .* probe=\(inputs, targets\)"):
-        fit(tmp_path, callback(probe=Draw(32, "train")), train=Batches())
+    def __iter__(self) -> Iterator[Any]:
+        return self.left
 
 
-def test_a_loader_of_ready_made_batches_says_what_to_pass(tmp_path: Path) -> None:
-    ready = DataLoader([tuple(images().tensors)], batch_size=None)
-    with pytest.raises(ValueError, match="cannot draw a probe from a DataLoader that has no data set of single"):
-        fit(tmp_path, callback(probe=Draw(32, "train")), train=ready)
+@pytest.mark.parametrize("ready", [Batches, lambda: DataLoader(list(Batches().left), batch_size=None)])
+def test_of_ready_made_batches_the_first_samples_are_taken_and_none_is_missing(
+    tmp_path: Path, ready: Callable[[], Any]
+) -> None:
+    """From an iterator of a process of its own."""
+    seen: list[Tensor] = []
+
+    class Watching(TinyCNN):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            seen.append(batch[0])
+            return super().training_step(batch, batch_idx)
+
+    measured = callback(probe=Draw(24, "train"))
+    fit(tmp_path, measured, model=Watching, train=ready(), val=None, max_epochs=1)
+    assert torch.equal(torch.cat(seen), images().tensors[0])
+    usual = callback(probe=Probe(*(part[:24] for part in images().tensors)))
+    fit(tmp_path, usual, train=loader(), val=None, max_epochs=1)
+    assert series(measured)[0] == series(usual)[0]
 
 
 class Transferring(TinyData):
@@ -286,9 +301,13 @@ class NoForward(TinyCNN):
         pass
 
 
-@pytest.mark.parametrize("model", [Keywords, NoForward])
-def test_a_network_that_is_called_otherwise_is_told_of_forward_fn(tmp_path: Path, model: type[TinyCNN]) -> None:
-    with pytest.raises((TypeError, NotImplementedError), match=r"pass forward_fn=lambda network, inputs: network"):
+@pytest.mark.parametrize(
+    ("model", "call"), [(Keywords, r"module\(pixels=inputs\)\."), (NoForward, r"module\(\.\.\.\), with the call that")]
+)
+def test_a_network_that_is_called_otherwise_is_told_of_forward_fn(
+    tmp_path: Path, model: type[TinyCNN], call: str
+) -> None:
+    with pytest.raises(NotMeasurableError, match=rf"Pass forward_fn=lambda module, inputs: {call}"):
         fit(tmp_path, callback(), model=model)
 
 
