@@ -312,7 +312,7 @@ class Monitor:
         if epoch == 0 or self._is_settled or forward is None:
             return
         self._is_settled = True
-        if not forward.alone:
+        if len(forward.layers) < 2 or not forward.alone:
             return
         try:
             found = self._found_chains()

@@ -68,6 +68,11 @@ def what(row: Row) -> tuple[object, ...]:
     return tuple(row)[:-1]
 
 
+# Passes of a few samples that tell how the network is called and where the samples lie, and those of a search but for
+# one a layer.
+PILOT, SEARCH = 2, 6
+
+
 class Counted:
     """A network called the usual way, and how often."""
 
@@ -148,7 +153,7 @@ def test_tuples_tokens_and_repeated_calls_are_measured(probe: Probe, size: int |
     [
         ("scalar", r"layer 'scalar' is left out: expected floats \(33, ...\) as its output, got \(\) of torch.float32"),
         ("index", r"layer 'index' is left out: .* got \(33, 8\) of torch.int64"),
-        ("never", r"layer 'never' was not called in the probe's forward pass and is left out"),
+        ("never", r"layer 'never' is left out: not called in the probe's forward pass"),
     ],
 )
 def test_what_cannot_be_measured_is_left_out_and_named_once(probe: Probe, layer: str, message: str) -> None:
@@ -170,8 +175,11 @@ def test_in_a_trainer_it_is_said_once(tmp_path: Path) -> None:
             self.never = nn.Conv2d(1, 1, 1)
 
     with said() as messages:
-        fit(tmp_path, callback(), model=WithNever)
-    assert messages == ["layer 'never' was not called in the probe's forward pass and is left out."]
+        fit(tmp_path / "keyword", callback(), model=WithNever)
+    assert messages == []  # a keyword took it along: nobody asked for it
+    with said() as messages:
+        fit(tmp_path / "named", callback(layers=["conv2", "never"]), model=WithNever)
+    assert messages == ["layer 'never' is left out: not called in the probe's forward pass."]
 
 
 def test_inputs_may_be_a_structure(probe: Probe) -> None:
@@ -232,7 +240,7 @@ def test_the_network_is_as_before_after_a_failure(probe: Probe) -> None:
     model = TinyCNN()
     model.head = nn.Linear(3, 3)
     with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
-        measure(model, probe)
+        measure(model, probe, forward_fn=TinyCNN.forward)
     assert hooks_on(model) == 0
     assert model.training
 
@@ -247,8 +255,11 @@ def test_a_network_that_is_called_otherwise_is_told_how_to_say_so() -> None:
             return self.layer(x * mask)
 
     net, probe = TwoInputs(), Probe(torch.eye(3))
-    with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'mask'.* pass forward_fn=lambda "):
+    with pytest.raises(
+        ValueError, match=r"missing 1 required positional argument: 'mask'.* Pass forward_fn=lambda "
+    ) as told:
         measure(net, probe, "linear")
+    assert isinstance(told.value.__cause__, TypeError)
     rows = measure(net, probe, "linear", forward_fn=lambda network, inputs: network(inputs, torch.ones(3)))
     assert "layer" in {row.place for row in rows}
 
@@ -287,7 +298,8 @@ def test_chains_are_looked_for_on_the_first_probe_alone(model: TinyCNN) -> None:
     probes = {"train": Probe(*images(32).tensors), "val": Probe(*images(24, seed=1).tensors)}
     Monitor(model, probes, forward_fn=forward).measure()
     assert sizes[-2:] == [32, 24]
-    assert set(sizes[:-2]) == {4}
+    assert sizes[:PILOT] == [4, 3]
+    assert set(sizes[PILOT:-2]) == {4}
 
 
 # -------------------------------------------------------------------------------------------------- Markov chains
@@ -334,26 +346,26 @@ def test_consecutive_gaps_are_those_of_each_layer_and_the_next(probe: Probe) -> 
     assert places(rows, "DPI_AMI_XT") == [Pair(*pair) for pair in CONSECUTIVE]
     assert monitor.markov_pairs == []
     assert monitor.history.facts.chain == ()
-    assert count.since() == 1  # nothing was tried
+    assert count.since() == PILOT + 1  # and no intervention was tried
 
 
 def test_chains_are_found_once(probe: Probe) -> None:
-    """Two runs on some samples and one on others; one for every layer; and then the measurement, each time."""
+    """A few samples, to see how it is called; the search, with a run for every layer; the measurement, each time."""
     count = Counted()
     monitor = Monitor(Skip(), probe, "linear", forward_fn=count)
     monitor.measure()
-    assert count.since() == 3 + 3 + 1
+    assert count.since() == PILOT + SEARCH + 3 + 1
     monitor.measure(epoch=1)
     assert count.since() == 1
-    monitor.find_chains()
+    monitor.prepare()
     assert count.since() == 0
 
 
 def test_chains_can_be_found_before_anything_is_measured(probe: Probe) -> None:
     count = Counted()
     monitor = Monitor(Skip(), probe, "linear", forward_fn=count)
-    monitor.find_chains()
-    assert count.since() == 3 + 3
+    monitor.prepare()
+    assert count.since() == PILOT + SEARCH + 3
     assert monitor.markov_pairs == BETWEEN
     assert len(monitor.history) == 0
     monitor.measure()
@@ -522,7 +534,7 @@ def test_every_measurement_is_appended_to_the_history(model: TinyCNN, probe: Pro
 
 def test_measure_goes_on_with_a_monitor(model: TinyCNN, probe: Probe) -> None:
     count = Counted()
-    monitor = Monitor(model, probe, "conv2", Estimator(alpha=2), forward_fn=count)
+    monitor = Monitor(model, probe, ["conv1", "conv2"], Estimator(alpha=2), forward_fn=count)
     first = monitor.measure()
     count.since()
     second = measure(model, probe, monitor=monitor, epoch=3, step=12)
@@ -530,6 +542,15 @@ def test_measure_goes_on_with_a_monitor(model: TinyCNN, probe: Probe) -> None:
     assert monitor.history == first + second
     assert {(row.epoch, row.step) for row in second} == {(3, 12)}
     assert [tuple(row)[2:] for row in second] == [tuple(row)[2:] for row in first]  # its layers and its estimator
+
+
+def test_a_single_layer_is_in_no_pair_and_nobody_looks_again(model: TinyCNN, probe: Probe) -> None:
+    count = Counted()
+    monitor = Monitor(model, probe, "conv2", forward_fn=count)
+    monitor.measure()
+    count.since()
+    monitor.measure(epoch=1)
+    assert count.since() == 1
 
 
 def test_measure_refuses_a_monitor_of_something_else(model: TinyCNN, probe: Probe) -> None:
@@ -586,7 +607,7 @@ def test_chains_are_not_looked_for_again_after_resuming(probe: Probe) -> None:
     resumed.resume(before.state_dict())
     assert resumed.markov_pairs == BETWEEN
     resumed.measure(epoch=1)
-    assert count.since() == 1
+    assert count.since() == PILOT + 1
 
 
 def test_chains_among_other_layers_are_looked_for_anew(probe: Probe) -> None:
@@ -597,7 +618,7 @@ def test_chains_among_other_layers_are_looked_for_anew(probe: Probe) -> None:
         resumed.resume(before.state_dict(), on_change="warn")
     assert resumed.chains is None
     rows = resumed.measure(epoch=1)
-    assert count.since() == 3 + 2 + 1
+    assert count.since() == PILOT + SEARCH + 2 + 1
     assert places(rows, "DPI_AMI_XT") == [Pair("stem", "out")]
     assert resumed.history.facts.chain == ("stem → out",)
 
@@ -747,7 +768,7 @@ def test_a_run_can_be_resumed_from_a_released_monitor(probe: Probe) -> None:
     resumed.resume(before.state_dict())
     assert resumed.history == first
     resumed.measure(epoch=1)
-    assert count.since() == 1
+    assert count.since() == PILOT + 1
 
 
 # ------------------------------------------------------------------------------------------------------ failures
@@ -777,10 +798,10 @@ def test_a_failure_is_told_and_nothing_is_measured(probe: Probe) -> None:
     )
     assert monitor.measure(epoch=3) == []
     assert heard(failures) == [
-        ("looking for Markov chains among the layers", "no memory for call 1"),
-        ("the measurement after epoch 3", "no memory for call 2"),
-        ("the measurement of error signals after epoch 3", "no memory for call 3"),
+        ("calling the network", "no memory for call 1"),
     ]
+    assert monitor.measure(epoch=4) == []  # and asked once more
+    assert heard(failures)[1:] == [("calling the network", "no memory for call 3")]
     assert all(isinstance(error, RuntimeError) for _, error in failures)
     assert len(monitor.history) == 0
 
@@ -788,10 +809,12 @@ def test_a_failure_is_told_and_nothing_is_measured(probe: Probe) -> None:
 def test_where_chains_cannot_be_found_gaps_are_between_consecutive_layers(probe: Probe) -> None:
     """And nobody looks again: a curve that begins later would be another one."""
     failures: list[tuple[str, Exception]] = []
-    monitor = Monitor(Skip(), probe, "linear", forward_fn=Failing(1), on_failure=lambda *one: failures.append(one))
+    monitor = Monitor(
+        Skip(), probe, "linear", forward_fn=Failing(PILOT + 1), on_failure=lambda *one: failures.append(one)
+    )
     for epoch in range(2):
         assert places(monitor.measure(epoch), "DPI_AMI_XT") == [Pair(*pair) for pair in CONSECUTIVE]
-    assert heard(failures) == [("looking for Markov chains among the layers", "no memory for call 1")]
+    assert heard(failures) == [("looking for Markov chains among the layers", "no memory for call 3")]
     assert monitor.markov_pairs == []
 
 
@@ -811,13 +834,13 @@ def test_a_measurement_that_fails_once_is_missing_and_the_next_is_not(model: Tin
         model,
         probe,
         dpi_pairs="consecutive",
-        forward_fn=Failing(2),
+        forward_fn=Failing(PILOT + 2),
         on_failure=lambda *one: failures.append(one),
     )
     rows = [monitor.measure(epoch) for epoch in range(3)]
     assert rows[1] == []
     assert [row.value for row in rows[2]] == [row.value for row in rows[0]]
-    assert heard(failures) == [("the measurement after epoch 1", "no memory for call 2")]
+    assert heard(failures) == [("the measurement after epoch 1", "no memory for call 4")]
 
 
 def test_a_plain_monitor_raises_its_failures(probe: Probe) -> None:
@@ -829,7 +852,7 @@ def test_notices_go_to_whoever_wants_them(probe: Probe) -> None:
     told: list[tuple[str, str]] = []
     monitor = Monitor(Odd(), probe, ["embed", "never"], notice=lambda *one: told.append(one))
     monitor.measure()
-    assert told == [("never", "layer 'never' was not called in the probe's forward pass and is left out.")]
+    assert told == [("layer 'never' is left out: not called in the probe's forward pass.",) * 2]
 
 
 def test_facts_are_plain_data(model: TinyCNN, probe: Probe) -> None:
@@ -844,13 +867,13 @@ def test_a_search_for_chains_that_failed_is_made_again(failure: type[BaseExcepti
     net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2))
     calls: list[int] = []
 
-    def first_call_fails(network: nn.Module, inputs: Tensor) -> Tensor:
+    def search_fails_once(network: nn.Module, inputs: Tensor) -> Tensor:
         calls.append(len(inputs))
-        if len(calls) == 1:
+        if len(calls) == PILOT + 1:
             raise failure("only this once")
         return network(inputs)
 
-    monitor = Monitor(net, Probe(torch.randn(16, 4)), "linear", forward_fn=first_call_fails)
+    monitor = Monitor(net, Probe(torch.randn(16, 4)), "linear", forward_fn=search_fails_once)
     with pytest.raises(failure, match="only this once"):
         monitor.measure()
     assert monitor.state_dict()["chains"] is None

@@ -107,7 +107,7 @@ def test_chains_are_looked_for_in_the_first_checkpoint_alone(run: Run) -> None:
         return net(inputs)
 
     measure_checkpoints(run.files("epoch"), TinyCNN(), PROBE, forward_fn=forward)
-    assert sizes == [4] * 5 + [32] * 2
+    assert sizes == [4, 3] + [4] * (6 + 2) + [32] * 2  # how it is called, the search, and a pass a checkpoint
 
 
 def test_options_are_those_of_measure(run: Run) -> None:

@@ -1,7 +1,6 @@
 """A probe through a network: whole or in pieces, every layer's output handed on, and the network never notices."""
 
 import gc
-import weakref
 from typing import Any
 
 import pytest
@@ -9,10 +8,13 @@ import torch
 from networks import assert_same, hooks_on
 from properties import assert_leaves_random_state, normal
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from lightning_infoplane.network.activations import call, watch
+from lightning_infoplane.network.activations import NOT_CALLED, watch
 from lightning_infoplane.network.layers import LayerSpec, select_layers
 from lightning_infoplane.network.probe import Probe
+from lightning_infoplane.network.reader import Reader
+from lightning_infoplane.network.readout import Tokens
 
 PROBE = Probe(normal(7, 5, 8, dtype=torch.float32))
 
@@ -105,7 +107,7 @@ def test_the_network_sees_pieces_of_the_size_that_was_asked_for(size: int | None
         seen.append(len(inputs))
         return net(inputs)
 
-    watched(Odd(), forward_fn=forward, batch_size=size)
+    watched(Odd(), run=forward, batch_size=size)
     assert seen == sizes
 
 
@@ -118,7 +120,7 @@ def test_inputs_may_be_a_structure(size: int | None) -> None:
 
     net = Odd()
     structure = Probe({"x": PROBE.x, "more": (torch.zeros(7), "words", torch.ones(2))})
-    found = watched(net, structure, forward_fn=forward, batch_size=size)
+    found = watched(net, structure, run=forward, batch_size=size)
     assert_same(found, watched(net, batch_size=size))
 
 
@@ -126,19 +128,16 @@ def test_inputs_may_be_a_structure(size: int | None) -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("scalar", "layer 'scalar' is left out: expected floats ({n}, ...) as its output, got () of torch.float32."),
-        ("index", "layer 'index' is left out: expected floats ({n}, ...) as its output, got ({n}, 5) of torch.int64."),
-        ("words", "layer 'words' is left out: expected floats ({n}, ...) as its output, got no tensor."),
-        (
-            "short",
-            "layer 'short' is left out: expected floats ({n}, ...) as its output, got ({less}, 5, 6) of torch.float32.",
-        ),
-        ("never", "layer 'never' was not called in the probe's forward pass and is left out."),
+        ("scalar", "expected floats ({n}, ...) as its output, got () of torch.float32"),
+        ("index", "expected floats ({n}, ...) as its output, got ({n}, 5) of torch.int64"),
+        ("words", "expected floats ({n}, ...) as its output, got no tensor (str)"),
+        ("short", "expected floats ({n}, ...) as its output, got ({less}, 5, 6) of torch.float32"),
+        ("never", NOT_CALLED),
     ],
 )
 def test_what_cannot_be_measured_is_left_out_and_named(layer: str, message: str, size: int | None) -> None:
     told: list[tuple[str, str]] = []
-    found = watched(Odd(), layers=["embed", layer], batch_size=size, notice=lambda *what: told.append(what))
+    found = watched(Odd(), layers=["embed", layer], batch_size=size, left_out=lambda *what: told.append(what))
     assert list(found) == ["embed"]
     n = size or 7
     assert told[0] == (layer, message.format(n=n, less=n - 1))
@@ -151,20 +150,20 @@ def test_without_anyone_to_tell_it_is_left_out_in_silence() -> None:
 
 def test_activations_are_not_kept() -> None:
     """In one piece a layer is reduced in its hook: of its activation nothing is left when the next one is called."""
-    kept: list[weakref.ref[Tensor]] = []
+    kept: list[StorageWeakRef] = []
     alive: list[int] = []
     net = nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))
 
     def consume(name: str, activation: Tensor) -> None:
         gc.collect()
-        alive.append(sum(reference() is not None for reference in kept))
-        kept.append(weakref.ref(activation))
+        alive.append(sum(not memory.expired() for memory in kept))
+        kept.append(StorageWeakRef(activation.untyped_storage()))  # what is handed on may be a view
 
     watch(net, select_layers(net, "linear"), Probe(torch.eye(8)), consume)
     gc.collect()
     # The network itself holds the input of the layer that runs.
     assert alive == [0, 1, 1, 1]
-    assert all(reference() is None for reference in kept)
+    assert all(memory.expired() for memory in kept)
 
 
 def test_pieces_wait_as_copies_that_nobody_overwrites() -> None:
@@ -216,34 +215,13 @@ def test_the_network_is_as_before_when_it_fails_itself() -> None:
     assert hooks_on(net) == 0
 
 
-# --------------------------------------------------------------------------------------------- calling a network
-
-
-class TwoInputs(nn.Module):
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return x * mask
+# ------------------------------------------------------------------------------------------------ how it is called
 
 
 def test_a_network_is_called_with_the_inputs_or_as_the_user_says() -> None:
-    net, x = nn.Linear(3, 2), torch.eye(3)
-    assert torch.equal(call(net, x), net(x))
-    assert torch.equal(call(net, {"x": x}, lambda network, inputs: network(inputs["x"]) + 1), net(x) + 1)
-
-
-@pytest.mark.parametrize(
-    ("net", "kind", "message"),
-    [
-        (TwoInputs(), TypeError, r"missing 1 required positional argument: 'mask'"),
-        (nn.Module(), NotImplementedError, r'Module \[Module\] is missing the required "forward" function'),
-    ],
-    ids=["another signature", "no forward"],
-)
-def test_a_network_that_is_called_otherwise_is_told_how_to_say_so(
-    net: nn.Module, kind: type[Exception], message: str
-) -> None:
-    with pytest.raises(kind, match=message + r".* pass forward_fn=lambda network, inputs: network\(\.\.\.\)\.") as told:
-        call(net, torch.eye(3))
-    assert type(told.value.__cause__) is kind
+    net, x = nn.Sequential(nn.Identity()), torch.eye(3)
+    assert_same(watched(net, Probe(x), "0"), {"0": x})
+    assert_same(watched(net, Probe({"x": x}), "0", run=lambda network, inputs: network(inputs["x"] + 1)), {"0": x + 1})
 
 
 @pytest.mark.parametrize("error", [RuntimeError("of the network"), ValueError("of the network")], ids=repr)
@@ -253,9 +231,47 @@ def test_other_failures_are_the_networks_own(error: Exception) -> None:
             raise error
 
     with pytest.raises(type(error), match=r"^of the network$"):
-        call(Failing(), torch.eye(3))
+        watch(Failing(), {}, Probe(torch.eye(3)), lambda name, value: None)
 
 
-def test_a_mistake_in_a_function_of_the_users_gets_no_hint() -> None:
+def test_a_mistake_in_a_function_of_the_users_is_their_own() -> None:
     with pytest.raises(TypeError, match=r"^unsupported operand type\(s\) for \+: 'Tensor' and 'str'$"):
-        call(nn.Identity(), torch.eye(3), lambda network, inputs: network(inputs) + "text")
+        watched(
+            nn.Sequential(nn.Identity()), Probe(torch.eye(3)), "0", run=lambda network, inputs: network(inputs) + "text"
+        )
+
+
+# ------------------------------------------------------------------------------------------------ how it is read
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_a_readout_that_fails_costs_its_own_layer_alone(size: int | None) -> None:
+    def fails(name: str, output: Tensor) -> Tensor:
+        raise KeyError("no such\n  part" + "!" * 500)
+
+    net, told = Odd(), []
+    reader = Reader({"embed": net.embed, "twice": net.twice}, {"embed": fails})
+    found = watched(
+        *(net, PROBE, ["embed", "twice"]), batch_size=size, reader=reader, left_out=lambda *what: told.append(what)
+    )
+    assert list(found) == ["twice", "twice.call2"]
+    assert {layer for layer, _ in told} == {"embed"}
+    assert told[0][1].startswith("its readout failed, KeyError: 'no such")
+    assert "\n" not in told[0][1]
+    assert len(told[0][1]) < 230
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_each_piece_is_read_with_its_own_inputs(size: int | None) -> None:
+    """A mask is cut as the inputs are: the mean over the tokens of each sample is its own."""
+    mask = torch.arange(5) < torch.tensor([[1], [2], [3], [4], [5], [1], [2]])
+    probe = Probe({"x": PROBE.x, "attention_mask": mask.long()})
+    net = Odd()
+    found = watched(
+        *(net, probe, "embed"),
+        batch_size=size,
+        run=lambda network, inputs: network(inputs["x"]),
+        reader=Reader({"embed": net.embed}, {"embed": Tokens()}),
+    )
+    expected = [net.embed(x)[kept].mean(0) for x, kept in zip(PROBE.x, mask, strict=True)]
+    torch.testing.assert_close(found["embed"], torch.stack(expected).detach())

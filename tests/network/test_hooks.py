@@ -19,9 +19,10 @@ from torch.nn.modules.module import (
 from torch.nn.utils import prune
 
 from lightning_infoplane.network.activations import watch
-from lightning_infoplane.network.hooks import GLOBAL_HOOKS, capture, hold, intercept
+from lightning_infoplane.network.hooks import GLOBAL_HOOKS, hold, intercept
 from lightning_infoplane.network.layers import LayerSpec, select_layers
 from lightning_infoplane.network.probe import Probe
+from lightning_infoplane.network.structures import first_tensor
 from lightning_infoplane.network.undisturbed import undisturbed
 
 
@@ -71,7 +72,7 @@ def test_compiled_parts_keep_their_names_and_are_heard(part: str) -> None:
     layers = select_layers(net, "conv")
     assert list(layers) == CONVS
     heard: list[str] = []
-    with undisturbed(net), capture(layers, lambda name, output: heard.append(name)):
+    with undisturbed(net), intercept(layers, lambda name, output: heard.append(name)):
         actual = net(x)
     assert heard == ["encoder.conv1", "encoder.conv2", "up"]
     torch.testing.assert_close(actual, expected)
@@ -80,10 +81,11 @@ def test_compiled_parts_keep_their_names_and_are_heard(part: str) -> None:
 def record(model: nn.Module, layers: LayerSpec, x: Tensor) -> dict[str, Tensor | None]:
     seen: dict[str, Tensor | None] = {}
 
-    def keep(name: str, output: Tensor | None) -> None:
-        seen[name] = None if output is None else output.clone()
+    def keep(name: str, output: Any) -> None:
+        first = first_tensor(output)
+        seen[name] = None if first is None else first.clone()
 
-    with torch.no_grad(), capture(select_layers(model, layers), keep):
+    with torch.no_grad(), intercept(select_layers(model, layers), keep):
         model(x)
     return seen
 
@@ -125,25 +127,27 @@ def test_counting_starts_anew_in_every_context() -> None:
     assert list(record(net, "linear", torch.ones(1, 1))) == list(record(net, "linear", torch.ones(1, 1))) == ["0"]
 
 
-def test_tuples_are_handed_on_as_their_first_tensor_and_no_tensor_as_none() -> None:
+def test_outputs_are_handed_on_whole_tuples_and_words_too() -> None:
     class Odd(nn.Module):
         def forward(self, x: Tensor) -> object:
             return "text"
 
     net = nn.ModuleDict({"lstm": nn.LSTM(1, 2), "odd": Odd()})
-    seen: dict[str, Tensor | None] = {}
-    with capture(select_layers(net, "all"), seen.__setitem__):
+    seen: dict[str, Any] = {}
+    with intercept(select_layers(net, "all"), seen.__setitem__):
         net["lstm"](torch.ones(5, 3, 1))
         net["odd"](torch.ones(1))
-    assert seen["lstm"] is not None
-    assert seen["lstm"].shape == (5, 3, 2)
-    assert seen["odd"] is None
+    assert seen["lstm"][0].shape == (5, 3, 2)
+    assert [state.shape for state in seen["lstm"][1]] == [(1, 3, 2), (1, 3, 2)]
+    assert first_tensor(seen["lstm"]) is seen["lstm"][0]
+    assert seen["odd"] == "text"
+    assert first_tensor(seen["odd"]) is None
 
 
 @pytest.mark.parametrize("failure", [None, ValueError("in the model"), KeyboardInterrupt()], ids=repr)
 def test_hooks_live_as_long_as_the_context(failure: BaseException | None) -> None:
     net = Net()
-    with suppress(ValueError, KeyboardInterrupt), capture(select_layers(net, "all"), lambda name, output: None):
+    with suppress(ValueError, KeyboardInterrupt), intercept(select_layers(net, "all"), lambda name, output: None):
         assert all(module._forward_hooks for module in (net.head, net.up, net.relu))
         if failure is not None:
             raise failure
@@ -157,7 +161,7 @@ def test_a_failing_consumer_ends_the_pass_and_leaves_no_hook(failure: BaseExcept
     def consumer(name: str, output: Tensor | None) -> None:
         raise failure
 
-    with pytest.raises(type(failure), match=str(failure)), capture(select_layers(net), consumer):
+    with pytest.raises(type(failure), match=str(failure)), intercept(select_layers(net), consumer):
         net(torch.ones(2, 1, 4, 4))
     assert not any(module._forward_hooks for module in net.modules())
 
@@ -328,7 +332,7 @@ def test_hooks_of_others_are_silent_and_then_as_before(
     try:
         CALLS.clear()
         with suppress(ValueError, KeyboardInterrupt), undisturbed(net):
-            with capture({"0": net[0]}, lambda name, output: ours.append(name)):
+            with intercept({"0": net[0]}, lambda name, output: ours.append(name)):
                 forward_and_backward(net)
             if failure is not None:
                 raise failure
@@ -459,7 +463,7 @@ def test_compiled_code_takes_no_hooks_and_the_other_layers_are_heard() -> None:
     scripted: nn.Module = torch.jit.script(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     net = nn.Sequential(nn.Linear(2, 2), scripted, nn.Linear(2, 2))
     heard: list[str] = []
-    with undisturbed(net), capture(select_layers(net, "all"), lambda name, output: heard.append(name)):
+    with undisturbed(net), intercept(select_layers(net, "all"), lambda name, output: heard.append(name)):
         net(torch.ones(1, 2))
     assert heard == ["0", "2"]
     assert hooks_on(net) == 0
@@ -472,10 +476,10 @@ def test_of_compiled_layers_it_is_said_why_they_are_left_out() -> None:
     seen: list[str] = []
     watch(
         *(net, dict(net.named_children()), Probe(torch.eye(2)), lambda name, _: seen.append(name)),
-        notice=lambda *what: told.append(what),
+        left_out=lambda *what: told.append(what),
     )
     assert seen == ["0"]
-    assert told == [("1", "layer '1' is TorchScript, whose outputs cannot be seen, and is left out.")]
+    assert told == [("1", "TorchScript, whose outputs cannot be seen")]
 
 
 def test_a_layer_that_refuses_its_hook_leaves_none_on_those_before() -> None:
@@ -484,6 +488,6 @@ def test_a_layer_that_refuses_its_hook_leaves_none_on_those_before() -> None:
             raise RuntimeError("no hooks here")
 
     net = nn.Sequential(nn.Linear(2, 2), Refusing(2, 2))
-    with pytest.raises(RuntimeError, match="no hooks here"), capture(select_layers(net, "all"), lambda *_: None):
+    with pytest.raises(RuntimeError, match="no hooks here"), intercept(select_layers(net, "all"), lambda *_: None):
         pass
     assert hooks_on(net) == 0

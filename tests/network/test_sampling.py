@@ -13,7 +13,8 @@ from properties import assert_leaves_random_state
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
-from lightning_infoplane.network.sampling import draw_batch, draw_indices, split_batch
+from lightning_infoplane.network.batches import read_batch, split
+from lightning_infoplane.network.sampling import draw_batch, draw_indices, first_of_batches
 
 # Three classes of very different size, shuffled.
 LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)[torch.randperm(100, generator=torch.Generator().manual_seed(1))]
@@ -197,7 +198,7 @@ def test_an_iterable_data_set_gives_its_first_samples() -> None:
 
 # ----------------------------------------------------------------------------------------------- reading a batch
 
-X, Y = torch.zeros(2, 3), torch.tensor([0, 1])
+X, Y = torch.arange(6.0).reshape(2, 3), torch.tensor([0, 1])
 
 
 @dataclass
@@ -230,30 +231,59 @@ Pair = namedtuple("Pair", ["left", "right"])
     ids=lambda batch: type(batch).__name__,
 )
 def test_inputs_and_targets_are_found(batch: object) -> None:
-    inputs, targets = split_batch(batch)
-    assert inputs is X
-    assert targets is Y
+    """By name the inputs stay what they are, for the network may want the rest; X is the tensor."""
+    read = read_batch(batch, 2)
+    assert read.x is X
+    assert split(batch)[0] is (X if isinstance(batch, list | tuple) and not isinstance(batch, Pair) else read.inputs)
+    assert split(batch)[1] is Y
+    assert torch.equal(read.targets, Y)  # type: ignore[arg-type]  # there are some
 
 
-@pytest.mark.parametrize("batch", [X, (X,), [X], {"x": X}, (X, None), (X, "words"), (X, [Y, Y]), {"x": X, "y": {}}])
+@pytest.mark.parametrize(
+    "batch", [X, (X,), [X], {"x": X}, (X, None), (X, "words"), (X, [Y[:1], Y[:1]]), {"x": X, "y": {}}]
+)
 def test_a_batch_without_targets_has_none(batch: object) -> None:
-    inputs, targets = split_batch(batch)
-    assert inputs is X
-    assert targets is None
+    read = read_batch(batch, 2)
+    assert read.x is X
+    assert read.targets is None
 
 
 @pytest.mark.parametrize("batch", [{"left": X, "right": Y}, Unusual(X)])
 def test_without_a_usual_name_the_whole_batch_is_the_input(batch: object) -> None:
-    inputs, targets = split_batch(batch)
-    assert inputs == ({"pixels": X} if isinstance(batch, Unusual) else batch)
-    assert targets is None
+    read = read_batch(batch, 2)
+    assert read.inputs is batch
+    assert read.x is X
+    assert read.targets is None
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"), [(3, torch.tensor(3)), (True, torch.tensor(True)), (0.5, torch.tensor(0.5))]
-)
-def test_a_number_is_a_target(value: float, expected: Tensor) -> None:
-    targets = split_batch((X, value))[1]
-    assert targets is not None
-    assert targets.dtype == expected.dtype
-    assert torch.equal(targets, expected)
+@pytest.mark.parametrize("value", [3, True, 0.5])
+def test_a_number_is_a_target(value: float) -> None:
+    """Of an item: draws are stratified by it."""
+    targets = split((X, value))[1]
+    assert targets is value
+
+
+# ------------------------------------------------------------------------------------------------ ready-made batches
+
+
+def test_ready_made_batches_are_joined_and_cut() -> None:
+    batches = [{"x": IMAGES[start : start + 3], "y": LABELS[start : start + 3]} for start in range(0, 9, 3)]
+    found = first_of_batches(batches, 7)  # type: ignore[arg-type]  # a list is one
+    assert torch.equal(found["x"], IMAGES[:7])
+    assert torch.equal(found["y"], LABELS[:7])
+
+
+def test_a_stream_of_batches_is_read_no_further_than_needed() -> None:
+    def stream() -> Iterator[tuple[Tensor, Tensor]]:
+        yield IMAGES[:4], LABELS[:4]
+        yield IMAGES[4:8], LABELS[4:8]
+        raise AssertionError("one batch too many")
+
+    images, labels = first_of_batches(stream(), 5)  # type: ignore[arg-type]
+    assert torch.equal(images, IMAGES[:5])
+    assert torch.equal(labels, LABELS[:5])
+
+
+def test_too_few_ready_made_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="probe=9, but the data set has 4 samples"):
+        first_of_batches([(IMAGES[:4], LABELS[:4])], 9)  # type: ignore[arg-type]
