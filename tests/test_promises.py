@@ -59,7 +59,20 @@ PROMISES: dict[str, list[str]] = {
     "larger than 0.01 and significant after Holm's correction over all pairs": [
         "callback/test_everything.py::test_increases_and_decreases_are_counted_by_size_and_significance"
     ],
-    "only the pairs where b follows are logged": [
+    "Targets are never X": [
+        "callback/test_any_network.py::test_the_line_at_the_start_says_x_y_and_the_call",
+    ],
+    "X of a text model is the output of its embedding layer": [
+        "callback/test_any_network.py::test_x_of_a_token_model_is_its_embedding_at_the_start",
+        "callback/test_any_network.py::test_a_resumed_token_model_keeps_its_x",
+    ],
+    "it was tried before it is suggested": [
+        "callback/test_any_network.py::test_the_printed_sentence_pasted_makes_it_work",
+    ],
+    "pooled layers seldom form chains": [
+        "callback/test_any_network.py::test_tokens_are_read_as_is_wanted_and_pooled_ones_screen_only_what_comes_from_them"
+    ],
+    "only pairs are logged where every way from the input to b leads through a": [
         "callback/test_everything.py::test_markov_pairs_are_those_of_the_graph"
     ],
     "Nothing is clipped, so that you can see it": [

@@ -2,8 +2,6 @@
 
 import re
 
-import torch
-
 __all__ = ["is_of_memory", "reason_of", "without_numbers"]
 
 # Addresses, shapes and numbers: what may differ from layer to layer and from epoch to epoch where the reason is one.
@@ -31,6 +29,8 @@ def is_of_memory(error: Exception) -> bool:
         >>> is_of_memory(MemoryError()), is_of_memory(RuntimeError("shape '[2, 1, -1]' is invalid"))
         (True, False)
     """
+    import torch  # reports are made without it
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
