@@ -290,7 +290,7 @@ def small_cnn(channels: int = 3) -> nn.Module:
     )
 
 
-def webdataset(path: Path, loaded: Callable[[Any], Any], told: str | None = None) -> Scenario:
+def webdataset(path: Path, loaded: Callable[[Any], Any]) -> Scenario:
     """Pictures from a stream of samples, each loader made of the stream."""
     wds = library("webdataset")
 
@@ -310,8 +310,6 @@ def webdataset(path: Path, loaded: Callable[[Any], Any], told: str | None = None
         y=lambda batch: batch[1],
         says="(48, 3, 16, 16)",
         collated=collated,
-        told=told,
-        names=lambda batch: {"inputs": batch[0], "targets": batch[1]},
     )
 
 
@@ -324,9 +322,9 @@ def batches(path: Path) -> Scenario:
 
 
 def web_loader(path: Path) -> Scenario:
-    """A pipeline of its own, which shows no data set: samples of one's own are the probe."""
+    """A pipeline of its own, which shows no data set: its first batches are the probe."""
     wds = library("webdataset")
-    return webdataset(path, lambda stream: wds.WebLoader(stream.batched(BATCH), batch_size=None), told="probe")
+    return webdataset(path, lambda stream: wds.WebLoader(stream.batched(BATCH), batch_size=None))
 
 
 # ------------------------------------------------------------------------------------------- Lightning's own corners
