@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from networks import events
+from scripts import run_here, said, values_of
 
 from lightning_infoplane import History, Row
 from lightning_infoplane.measurement.quantities import DPI_AMI_ERROR, DPI_AMI_XT, DPI_ERROR, DPI_XT
@@ -109,6 +110,45 @@ def test_checkpoints_give_the_numbers_of_the_loop_that_wrote_them(tmp_path: Path
     printed = run_example("plain_loop.py", "--epochs", "2", "--root", str(tmp_path))
     assert "the checkpoints give the same numbers" in printed
     assert {row.epoch for row in History.load(tmp_path / "infoplane.csv")} == {0, 1, 2}
+
+
+def test_the_vit_says_after_which_blocks_each_reading_is_ahead(tmp_path: Path) -> None:
+    printed, _ = run_here("vit_digits.py", "--epochs", "5", "--root", str(tmp_path))
+    folder = tmp_path / "lightning_logs" / "version_0"
+    cls, mean = (values_of(folder / f"infoplane-{name}.csv") for name in ("cls", "mean"))
+    blocks = [f"blocks.{place}" for place in range(4)]
+    for when, epoch in (("Before training", 0), ("At the end", 5)):
+        for name, one, other in (("class token", cls, mean), ("mean", mean, cls)):
+            pairs = {block: (one[epoch, block, "AMI_TY"], other[epoch, block, "AMI_TY"]) for block in blocks}
+            ahead = [block for block, (its, rest) in pairs.items() if said(rest, its).startswith("rises")]
+            assert f"{when} the {name} shares clearly more with the label after {', '.join(ahead) or 'no block'}." in (
+                printed
+            )
+    assert f"token {said(cls[0, blocks[-1], 'AMI_TY'], cls[5, blocks[-1], 'AMI_TY'])}." in printed
+    assert (folder / "planes.png").exists()
+
+
+def test_the_class_token_before_the_first_block_is_the_same_for_every_image(tmp_path: Path) -> None:
+    """So it is not measured there, and the mean over the patches has a curve alone."""
+    printed, _ = run_here("vit_digits.py", "--epochs", "1", "--root", str(tmp_path))
+    folder = tmp_path / "lightning_logs" / "version_0"
+    layers = [{layer for _, layer, _ in values_of(folder / f"infoplane-{name}.csv")} for name in ("cls", "mean")]
+    assert layers[1] - layers[0] == {"patches"}
+    value, error = values_of(folder / "infoplane-mean.csv")[1, "patches", "AMI_TY"]
+    assert re.search(rf"^patches +no value +{value:.3f} ± {error:.3f}$", printed, re.MULTILINE)
+    assert "Before the first block the class token is the same for every image" in printed
+
+
+def test_the_gan_says_what_its_discriminator_knows_of_real_digits(tmp_path: Path) -> None:
+    printed, logged = run_here("gan.py", "--epochs", "3", "--root", str(tmp_path))
+    value = values_of(tmp_path / "lightning_logs" / "version_0" / "infoplane.csv")
+    assert {epoch for epoch, _, _ in value} == {0, 1, 2, 3}
+    assert "model called by forward_fn" in next(line for line in logged if "X: " in line)
+    of_images, of_labels = printed.split("adjusted information of the discriminator with ")[1:]
+    for key, part in (("AMI_XT", of_images), ("AMI_TY", of_labels)):
+        for layer in ("conv1", "conv2", "conv3", "score"):
+            ends = (value[epoch, f"discriminator.{layer}", key] for epoch in (0, 3))
+            assert f"{layer}: {said(*ends)}.\n" in part
 
 
 @pytest.fixture(scope="module")

@@ -79,11 +79,11 @@ class _Suggestion:
 
 
 def _suggestions(network: nn.Module, probe: Probe) -> Iterator[_Suggestion]:
-    """Likely ones first: a part of the network, another part of the batch, an argument that is missing."""
+    """Likely ones first: by keyword, a part of the network, another part of the batch, an argument that is missing."""
     parts = list(islice(_parts(network), _PARTS))
+    yield from _by_keyword(network, probe)
     yield from _of_parts(parts, probe)
     yield from _of_the_batch(network, probe)
-    yield from _by_keyword(network, probe)
     yield from _with_fillers(network, probe, "module")
     for name, part in parts:
         for one in _with_fillers(part, probe, f"module.{name}"):

@@ -120,11 +120,19 @@ class Reader:
 
     def _readout(self, name: str) -> Any:  # noqa: ANN401 - a readout, or a function of the user's
         """How a layer is read: as the user wants it, or each token for itself, without padding."""
-        layer = name if name in self.modules else name.rpartition(".call")[0]
+        layer = self._layer(name)
         wanted = self.readouts.get(layer)
+        place = self.places.get(name)
+        if isinstance(wanted, TimeFirst) and place is not None and place.axis:
+            return _EVERY_TOKEN  # found to be so: turned once, it is not turned again where there are n times
         if wanted is not None:
             return wanted
         return _WHOLE_MAPS if isinstance(self.modules.get(layer), _MAPS) else _EVERY_TOKEN
+
+    def _layer(self, name: str) -> str:
+        """The layer of a call: of ``"rnn.call2"``, ``"rnn"``."""
+        first = name.rpartition(".call")[0]
+        return first if name not in self.modules and first in self.modules else name
 
     def _find(self, name: str, output: Any, inputs: Any, n: int, readout: Readout) -> "_Found | None":  # noqa: ANN401
         """The tensor that is read, with its samples first, and what was read of it."""
@@ -144,7 +152,7 @@ class Reader:
         """The axis of the samples, where no pass has told: the first, unless the layer or the shape says otherwise."""
         if floats.ndim < 3 or isinstance(readout, TimeFirst) or floats.shape[1] != n:
             return 0
-        layer = self.modules.get(name)
+        layer = self.modules.get(self._layer(name))
         time_first = getattr(layer, "batch_first", getattr(getattr(layer, "self_attn", None), "batch_first", None))
         return 1 if time_first is False or len(floats) != n else 0
 
