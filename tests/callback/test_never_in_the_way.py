@@ -139,7 +139,7 @@ def test_a_network_of_another_signature_is_a_warning(tmp_path: Path) -> None:
     with said() as messages:
         done = fit(tmp_path, callback(raise_on_error=False), model=Pair)
     assert done.current_epoch == 2
-    assert "Pass forward_fn=lambda module, inputs: module(inputs[0], inputs[0].new_ones(()))." in messages[0]
+    assert "Pass forward_fn=lambda module, inputs: module(inputs['x'], inputs['x'].new_ones(()))." in messages[0]
     assert messages[-1] == f"{NOTHING}no measurement succeeded."
     assert len(messages) == 2
 

@@ -163,10 +163,10 @@ def test_of_ready_made_batches_the_first_samples_are_taken_and_none_is_missing(
             return super().training_step(batch, batch_idx)
 
     measured = callback(probe=Draw(24, "train"))
-    fit(tmp_path, measured, model=Watching, train=ready(), val=None, max_epochs=1)
+    fit(tmp_path, measured, model=Watching, train=ready(), max_epochs=1)
     assert torch.equal(torch.cat(seen), images().tensors[0])
     usual = callback(probe=Probe(*(part[:24] for part in images().tensors)))
-    fit(tmp_path, usual, train=loader(), val=None, max_epochs=1)
+    fit(tmp_path, usual, train=loader(), max_epochs=1)
     assert series(measured)[0] == series(usual)[0]
 
 
