@@ -140,17 +140,17 @@ def test_a_stream_too_short_for_the_probe_says_so(tmp_path: Path) -> None:
 
 
 class Batches:
-    """An iterable that is no loader, and that is used up once it was gone through."""
+    """An iterable that is no loader."""
 
     def __init__(self) -> None:
         pictures, classes = images().tensors
-        self.left = iter([(pictures[i : i + 16], classes[i : i + 16]) for i in range(0, 64, 16)])
+        self.batches = [(pictures[i : i + 16], classes[i : i + 16]) for i in range(0, 64, 16)]
 
     def __iter__(self) -> Iterator[Any]:
-        return self.left
+        return iter(self.batches)
 
 
-@pytest.mark.parametrize("ready", [Batches, lambda: DataLoader(list(Batches().left), batch_size=None)])
+@pytest.mark.parametrize("ready", [Batches, lambda: DataLoader(Batches().batches, batch_size=None)])
 def test_of_ready_made_batches_the_first_samples_are_taken_and_none_is_missing(
     tmp_path: Path, ready: Callable[[], Any]
 ) -> None:
