@@ -185,9 +185,13 @@ def test_continuous_targets_are_one_gaussian_variable(targets: Tensor) -> None:
         assert_bits(found[name, "I_TY"], mutual_information(gram_of(activation, MedianDistance()), y))
 
 
-def test_several_integers_a_sample_are_continuous() -> None:
-    targets = torch.stack([CLASSES, torch.arange(N)], 1)
-    assert_bits(measure(targets=targets)["", "H_Y"], renyi_entropy(gram(targets)), tolerance=1e-6)
+def test_several_integers_a_sample_are_classes_in_several_places() -> None:
+    """Their numbers have no distances: it counts in how many places two samples differ."""
+    targets = torch.stack([CLASSES, torch.arange(N) % 5], 1)
+    vectors = torch.nn.functional.one_hot(targets).flatten(1).float()
+    assert_bits(measure(targets=targets)["", "H_Y"], renyi_entropy(gram(vectors)), tolerance=1e-6)
+    floats = measure(targets=targets.float())["", "H_Y"]
+    assert_bits(floats, renyi_entropy(gram(targets.float())), tolerance=1e-6)
 
 
 def test_a_target_bandwidth_makes_classes_one_hot_vectors_as_in_the_paper() -> None:
