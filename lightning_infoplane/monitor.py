@@ -50,8 +50,8 @@ class Monitor:
     """Measures a network on fixed probes, again and again, in any loop, and remembers.
 
     The network is left exactly as it was: parameters, buffers, flags, gradients, random numbers, and what its modules
-    hold in Python. X and Y are made once, and the
-    pairs of layers that form a Markov chain are found once, at the first measurement.
+    hold in Python. X and Y are made once. The pairs of layers that form a Markov chain are found at the first
+    measurement, and looked for once more after the first epoch where a layer is in none.
 
     Args:
         network: any module.
@@ -130,8 +130,10 @@ class Monitor:
         self._observed = Observed(
             network, self.layers, layers, readout, forward_fn, context, batch_size=options["batch_size"]
         )
+        for one in self.probes.values():
+            check_x(one)
         self._references = {
-            name: self.plane.reference(_checked(one).values(), one.targets)
+            name: self.plane.reference(one.values(), one.targets)
             for name, one in self.probes.items()
             if not one.is_of_ids
         }
@@ -178,8 +180,7 @@ class Monitor:
                 rows += self._attempt(what, self._observe_error_signals, listener, epoch, step)
         finally:
             self._left_out.tell()
-            facts = self.history.facts
-            self.history.facts = replace(facts, described=self.describe(), left_out=tuple(self._left_out.lines))
+            self.history.facts = replace(self.history.facts, left_out=tuple(self._left_out.lines))
         return rows
 
     @property
@@ -200,11 +201,7 @@ class Monitor:
                 self._on_failure("calling the network", error)
                 return False
         if self.chains is None:
-            try:
-                self._know(self._found_chains())
-            except Exception as error:  # the same on all ranks
-                self._on_failure("looking for Markov chains among the layers", error)
-                self.chains = Chains()  # who goes on without them has gaps between consecutive layers
+            self._know(self._search())
         return True
 
     def describe(self) -> str:
@@ -285,6 +282,9 @@ class Monitor:
     def _try_out(self) -> None:
         """A few samples through the network; and X of token numbers, which have no distances."""
         self._observed.try_out(self._first_probe)
+        self.probes = {name: probe.without_batch() for name, probe in self.probes.items()}
+        # Once: it counts classes, for which the host waits.
+        self.history.facts = replace(self.history.facts, described=self.describe())
         for name, probe in self.probes.items():
             if name not in self._references:
                 known = self._known_x.get(name)
@@ -292,18 +292,22 @@ class Monitor:
                 self._references[name] = self.plane.reference(x, probe.targets, known)
                 self._known_x[name] = (self._references[name].sides.input, self._references[name].sigma)
 
-    def _found_chains(self) -> Chains:
-        """What intervention finds, and what it took; rank 0's findings count."""
+    def _search(self) -> Chains:
+        """What intervention finds, as rank 0 does; none where it fails: there are gaps between consecutive layers."""
         if self._dpi_pairs is None:
             return Chains()
         began = time.monotonic()
         activations = self._dpi_pairs == "markov"
-        chains: Chains = self._ranks.together(
-            lambda: self._observed.find_chains(self._first_probe, activations, self._signals),
-            self._first_probe.x.device,
-        )
+        device = self._first_probe.x.device
+        found = Chains()
+        try:
+            found = self._ranks.together(
+                lambda: self._observed.find_chains(self._first_probe, activations, self._signals), device
+            )
+            found = self._ranks.first_object(found)
+        except Exception as error:  # the same on all ranks
+            self._on_failure("looking for Markov chains among the layers", error)
         self.seconds_of_search += time.monotonic() - began
-        found: Chains = self._ranks.first_object(chains)
         return found
 
     def _look_again(self, epoch: int) -> None:
@@ -314,11 +318,7 @@ class Monitor:
         self._is_settled = True
         if len(forward.layers) < 2 or not forward.alone:
             return
-        try:
-            found = self._found_chains()
-        except Exception as error:  # the same on all ranks
-            self._on_failure("looking for Markov chains among the layers", error)
-            return
+        found = self._search()
         if found.forward is not None and len(found.forward.alone) < len(forward.alone):
             self._know(found)
 
@@ -435,12 +435,6 @@ _MONITOR = Instance("a Monitor or None", kinds=(Monitor,), constants=(None,), ex
 def _probes(sizes: Mapping[str, int], fingerprints: Mapping[str, str]) -> str:
     """Probes by name: how many samples, and what tells them apart."""
     return ", ".join(f"{name} {sizes.get(name, '?')} samples {digest}".strip() for name, digest in fingerprints.items())
-
-
-def _checked(probe: Probe) -> Probe:
-    """A probe whose X tells samples apart."""
-    check_x(probe)
-    return probe
 
 
 def _chosen(choice: Any, kind: Any) -> Any:  # noqa: ANN401 - a class and one of its instances

@@ -1,25 +1,14 @@
-"""What failed, in a clause; and whether it is of one layer or of the whole measurement."""
+"""Failures: whether one is of a layer or of the whole measurement, and which are for one reason."""
 
 import re
 
-__all__ = ["is_of_memory", "reason_of", "without_numbers"]
+__all__ = ["is_of_memory", "without_numbers"]
 
 # Addresses, shapes and numbers: what may differ from layer to layer and from epoch to epoch where the reason is one.
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\([\d, ]*\)|[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 # Words of allocators whose exceptions have no type of their own: the CPU's, and some accelerators'.
 _NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
-
-
-def reason_of(error: Exception, longest: int = 200) -> str:
-    """Type and message, in one line of so many letters: some messages hold a whole model.
-
-    Example:
-        >>> reason_of(ZeroDivisionError("division by zero"))
-        'ZeroDivisionError: division by zero'
-    """
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return reason if len(reason) <= longest else f"{reason[:longest]} …"
 
 
 def is_of_memory(error: Exception) -> bool:

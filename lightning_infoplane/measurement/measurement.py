@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_infoplane.arguments.errors import reason_of
 from lightning_infoplane.estimator.grams import as_variables, gaussian_gram
 from lightning_infoplane.estimator.precision import for_spectra, widest_float
 from lightning_infoplane.estimator.redundancy import LayerRedundancy, Redundancy, layer_redundancy
@@ -21,7 +22,7 @@ from lightning_infoplane.measurement.columns import (
     of_the_probe,
 )
 from lightning_infoplane.measurement.entropies import Known, numbers
-from lightning_infoplane.measurement.failures import is_of_memory, reason_of
+from lightning_infoplane.measurement.failures import is_of_memory
 from lightning_infoplane.measurement.formulas import Term
 from lightning_infoplane.measurement.listener import Listener, few
 from lightning_infoplane.measurement.quantity import Of, Quantity, Subject

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_infoplane.arguments.errors import reason_of
 from lightning_infoplane.network.hooks import intercept
 from lightning_infoplane.network.probe import Probe
 from lightning_infoplane.network.reader import FIRST, Reader
@@ -15,8 +16,7 @@ from lightning_infoplane.network.undisturbed import undisturbed
 
 __all__ = ["NOT_CALLED", "watch"]
 
-# Letters of a readout's own failure, and why a layer is left out that the network did not call.
-_LONGEST_REASON = 200
+# Why a layer is left out that the network did not call.
 NOT_CALLED = "not called in the probe's forward pass"
 
 
@@ -53,8 +53,7 @@ def watch(
         try:
             value = reader.read(layer, output, inputs, size)
         except Exception as error:  # a readout of the user's, or one that does not fit
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            left_out(layer, f"its readout failed, {reason[:_LONGEST_REASON]}")
+            left_out(layer, f"its readout failed, {reason_of(error)}")
             return
         if value is None:
             left_out(layer, f"expected floats ({size}, ...) as its output, got {_described(output)}")

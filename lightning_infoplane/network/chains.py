@@ -166,9 +166,12 @@ def find_chains(
     forward = find_chain(model, layers, x, z, forward_fn, at_most, reader, few) if activations else None
     if error_signals is None:
         return Chains(forward, None)
-    return Chains(
-        forward, find_backward_pairs(model, layers, x, forward_fn, _loss_of_few(error_signals.loss_fn, probe.targets))
+    loss = _loss_of_few(error_signals.loss_fn, probe.targets)
+    backward = find_backward_pairs(
+        model, layers, x, forward_fn, loss, lambda name, output: reader.tensor(name, output, x, few)
     )
+    # A pooled error signal is not all that the earlier one is made of.
+    return Chains(forward, [(b, a) for b, a in backward if not reader.leaves_out(b)])
 
 
 def _loss_of_few(

@@ -23,11 +23,15 @@ _NO_FORWARD = ("_forward_unimplemented", 'missing the required "forward" functio
 # Suggestions that are tried, each on a few samples, and parts of a network that are looked at.
 _TRIED = 60
 _PARTS = 8
-# For an argument that is missing: a time step or a class, a noise level, no mask, one that masks nothing.
-_FILLERS: dict[str, Callable[[Tensor], Any]] = {
+# For an argument that is missing: a time step or a class, a noise level; a mask that masks nothing, for zeros in its
+# place could wipe out the input.
+_ZEROS: dict[str, Callable[[Tensor], Any]] = {
     "{x}.new_zeros(len({x}), dtype=torch.long)": lambda x: x.new_zeros(len(x), dtype=torch.long),
     "{x}.new_zeros(len({x}))": lambda x: x.new_zeros(len(x)),
+}
+_ONES: dict[str, Callable[[Tensor], Any]] = {
     "None": lambda x: None,
+    "{x}.new_ones(len({x}))": lambda x: x.new_ones(len(x)),
     "{x}.new_ones(())": lambda x: x.new_ones(()),
 }
 # Letters of the failure's own words, and tensors named.
@@ -51,13 +55,14 @@ def how_to_call(network: nn.Module, probe: Probe, error: Exception, works: Try) 
     ]
     held = ", ".join(named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")
     taken = str(taken_by(network))
-    if any(words in str(error) for words in _NO_FORWARD):
+    has_forward = not any(words in str(error) for words in _NO_FORWARD)
+    if not has_forward:
         reason = "it has no forward of its own"
     what = (
         f"the network cannot be called with the probe's inputs ({type(error).__name__}: {reason}). They are {held}; "
         f"its forward takes {taken}."
     )
-    tried = islice(_suggestions(network, probe), _TRIED)
+    tried = islice(_suggestions(network, probe, has_forward), _TRIED)
     called, found = max(((works(network, one.probe, one.call), one.text) for one in tried), key=_first, default=(0, ""))
     if called:
         return f"{what} Pass {found}."
@@ -78,13 +83,17 @@ class _Suggestion:
     call: Callable[[nn.Module, Any], Any]
 
 
-def _suggestions(network: nn.Module, probe: Probe) -> Iterator[_Suggestion]:
-    """Likely ones first: by keyword, a part of the network, another part of the batch, an argument that is missing."""
+def _suggestions(network: nn.Module, probe: Probe, has_forward: bool) -> Iterator[_Suggestion]:
+    """Likely ones first: the network's own forward by keyword, with another part of the batch, with what is missing.
+
+    Then a part of it, which goes around whatever else its forward does.
+    """
     parts = list(islice(_parts(network), _PARTS))
-    yield from _by_keyword(network, probe)
+    if has_forward:
+        yield from _by_keyword(network, probe)
+        yield from _with_fillers(network, probe, "module")
+        yield from _of_the_batch(network, probe)
     yield from _of_parts(parts, probe)
-    yield from _of_the_batch(network, probe)
-    yield from _with_fillers(network, probe, "module")
     for name, part in parts:
         for one in _with_fillers(part, probe, f"module.{name}"):
             yield replace(one, call=_of_part(name, one.call))
@@ -128,11 +137,11 @@ def _of_the_batch(network: nn.Module, probe: Probe) -> Iterator[_Suggestion]:
         rest = next((key for key in keys if key not in order), None)
         inputs = order[0] if len(order) == 1 else order
         told = f"inputs={inputs!r}" + ("" if rest is None else f", targets={rest!r}")
-        yield from _read_so(network, probe, inputs, rest, told)
-    yield from _read_so(network, probe, lambda whole: whole, None, "inputs=lambda batch: batch")
+        yield from _read_so(network, probe, inputs, told)
+    yield from _read_so(network, probe, lambda whole: whole, "inputs=lambda batch: batch")
 
 
-def _read_so(network: nn.Module, probe: Probe, inputs: Any, targets: Any, told: str) -> Iterator[_Suggestion]:  # noqa: ANN401
+def _read_so(network: nn.Module, probe: Probe, inputs: Any, told: str) -> Iterator[_Suggestion]:  # noqa: ANN401
     """The batch read in another way."""
     found = pick(probe.origin.batch, "inputs", inputs)
     x = first_tensor(found)
@@ -152,13 +161,14 @@ def _by_keyword(network: nn.Module, probe: Probe) -> Iterator[_Suggestion]:
 
 
 def _with_fillers(network: nn.Module, probe: Probe, name: str) -> Iterator[_Suggestion]:
-    """What is passed, and zeros for one argument that is missing: a time step, a class, noise."""
+    """What is passed, and something that says nothing for one argument that is missing."""
     missing = taken_by(network).required[1:]
     path = next((path for path, tensor in paths_in(probe.inputs) if tensor is probe.x), None)
     if len(missing) != 1 or path is None:
         return
     x = written("inputs", probe.inputs, path)
-    for filler, made in _FILLERS.items():
+    fillers = _ONES if "mask" in missing[0] else _ZEROS | _ONES
+    for filler, made in fillers.items():
 
         def call(module: nn.Module, inputs: Any, made: Callable[[Tensor], Any] = made) -> Any:  # noqa: ANN401
             value = look_up(inputs, path) if path else inputs

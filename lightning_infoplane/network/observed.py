@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_infoplane.arguments.errors import NotMeasurableError
+from lightning_infoplane.arguments.errors import NotMeasurableError, SetupError
+from lightning_infoplane.arguments.printing import shown
 from lightning_infoplane.network.activations import NOT_CALLED, watch
 from lightning_infoplane.network.calls import WHOLE, Way
 from lightning_infoplane.network.chains import Chain, Chains, find_chains
@@ -44,6 +45,9 @@ class Observed:
         context: entered around every call.
         batch_size: send probes through in pieces of this size.
 
+    Raises:
+        SetupError: a ValueError, if a key of ``readout`` means none of the layers.
+
     Example:
         >>> net = torch.nn.Linear(2, 3)
         >>> observed = Observed(torch.nn.Sequential(net), {"0": net})
@@ -69,6 +73,7 @@ class Observed:
         self._context = context
         self._batch_size = batch_size
         self._pilot: Pilot | None = None
+        _check_keys(readout, layers)
         wanted = {name: readout_of(readout, name, layer, means) for name, layer in layers.items()}
         self.reader = Reader(self.layers, {name: one for name, one in wanted.items() if one is not None})
 
@@ -149,7 +154,7 @@ class Observed:
         """The chains among the layers; none where no few samples can be taken out of the probe."""
         if not probe.can_be_divided:
             return Chains(Chain((), ()) if activations else None, [])
-        found = find_chains(
+        return find_chains(
             self.network,
             self.layers,
             probe,
@@ -159,11 +164,6 @@ class Observed:
             self._batch_size,
             reader=self.reader,
         )
-        # A pooled error signal is not all that the earlier one is made of.
-        backward = (
-            None if found.backward is None else [(b, a) for b, a in found.backward if not self.reader.leaves_out(b)]
-        )
-        return found._replace(backward=backward)
 
     def forward(self, network: nn.Module, inputs: Any) -> Any:  # noqa: ANN401 - the user's
         """A call in the way that was found."""
@@ -192,6 +192,17 @@ class Observed:
         except Exception:  # a suggestion that is not made
             return 0
         return len(called & self.layers.keys())
+
+
+def _check_keys(readout: Readouts, layers: Mapping[str, nn.Module]) -> None:
+    """Raise a sentence for a key that means no layer: its readout would be none of anything."""
+    for key in readout if isinstance(readout, Mapping) else ():
+        if not any(means(key, name, layer) for name, layer in layers.items()):
+            more = ", …" if len(layers) > _SHOWN else ""
+            raise SetupError(
+                f"readout={{{shown(key)}: ...}}: expected a name, a glob or a type of the chosen layers, which are "
+                f"{', '.join(list(layers)[:_SHOWN])}{more}. Leave it out, or add it to layers."
+            )
 
 
 def _of_targets(probe: Probe) -> str:

@@ -67,9 +67,11 @@ def fly(
     ways = list(ways)
     few = min(_FEW, probe.size // 2)
     sizes = [few, probe.size] if probe.can_be_divided else [probe.size]
-    watched = {**_embeddings_of(network), **layers}
+    embeddings = _embeddings_of(network)
     failure: Exception | None = None
     for size in sizes:
+        # Of the whole probe the layers' outputs, all of them together, are too large to keep, and tell nothing.
+        watched = {**embeddings, **layers} if size < probe.size else embeddings
         for way in ways:
             try:
                 outputs = _outputs(network, watched, probe.rows(slice(0, size)), way, run)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -171,6 +171,10 @@ class Probe:
         if any(tensor is self.x for tensor in tensors) or is_of_samples(self.inputs, self.size):
             return True
         return all(tensor.ndim == 0 or len(tensor) in (1, self.size) for tensor in tensors)
+
+    def without_batch(self) -> "Probe":
+        """The same probe, which no longer holds what it was read from."""
+        return replace(self, origin=self.origin._replace(batch=None))
 
     def values(self) -> Tensor:
         """X as real floats, whatever kind of tensor it is."""

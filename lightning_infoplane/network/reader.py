@@ -125,9 +125,10 @@ class Reader:
         place = self.places.get(name)
         if isinstance(wanted, TimeFirst) and place is not None and place.axis:
             return _EVERY_TOKEN  # found to be so: turned once, it is not turned again where there are n times
-        if wanted is not None:
-            return wanted
-        return _WHOLE_MAPS if isinstance(self.modules.get(layer), _MAPS) else _EVERY_TOKEN
+        # The maps of a signal (n, C, places) look like tokens, and are none.
+        if isinstance(self.modules.get(layer), _MAPS) and isinstance(wanted, Tokens | None):
+            return _WHOLE_MAPS
+        return _EVERY_TOKEN if wanted is None else wanted
 
     def _layer(self, name: str) -> str:
         """The layer of a call: of ``"rnn.call2"``, ``"rnn"``."""

@@ -100,7 +100,8 @@ class Tokens(Readout):
 
     .. math:: \text{mean}_i = \frac{\sum_t m_{it}\, h_{it}}{\sum_t m_{it}}
 
-    with the mask m, 1 where there is a token. Outputs of other shapes, images and vectors, are read as they are.
+    with the mask m, 1 where there is a token. What is no such output, and the maps of convolutions,
+    are read as they are.
 
     *Which one:* the first token carries a classifier's answer and can carry massive activations (arXiv 2510.06477), the
     last one a language model's, the mean is what layer-by-layer studies take (arXiv 2502.02013). ``"each"`` leaves

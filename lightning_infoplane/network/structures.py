@@ -82,7 +82,7 @@ def paths_in(output: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:  # no
         yield from paths_in(part, f"{path}.{key}" if path else key)
 
 
-def replace_tensors(output: Any, function: Callable[[Tensor], Tensor], first_only: bool = False) -> Any:  # noqa: ANN401
+def replace_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:  # noqa: ANN401
     """The same structure with ``function`` applied to its tensors.
 
     Example:
@@ -90,9 +90,6 @@ def replace_tensors(output: Any, function: Callable[[Tensor], Tensor], first_onl
         >>> replace_tensors((ones(2), "state", [ones(1)]), lambda t: 2 * t)
         (tensor([2., 2.]), 'state', [tensor([2.])])
     """
-    if first_only:
-        first = first_tensor(output)
-        return replace_tensors(output, lambda tensor: function(tensor) if tensor is first else tensor)
     if isinstance(output, Tensor):
         return function(output)
     return _rebuilt(output, lambda part: replace_tensors(part, function))

@@ -7,8 +7,8 @@ from typing import TypeVar
 import lightning.pytorch as lp
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_infoplane.arguments.errors import NotMeasurableError, SetupError
-from lightning_infoplane.measurement.failures import reason_of, without_numbers
+from lightning_infoplane.arguments.errors import NotMeasurableError, SetupError, reason_of
+from lightning_infoplane.measurement.failures import without_numbers
 from lightning_infoplane.measurement.listener import Notices
 from lightning_infoplane.measurement.ranks import Ranks
 from lightning_infoplane.trainer.position import ranks_of

@@ -4,7 +4,8 @@ import warnings
 
 import pytest
 
-from lightning_infoplane.measurement.failures import is_of_memory, reason_of
+from lightning_infoplane.arguments.errors import reason_of
+from lightning_infoplane.measurement.failures import is_of_memory
 from lightning_infoplane.measurement.listener import LeftOut, Listener, Notices, few
 
 

@@ -68,8 +68,9 @@ def test_replaced_tensors_stand_where_the_others_stood(structure: object, values
 
 
 @EACH
-def test_only_the_first_tensor_is_replaced_where_that_is_asked_for(structure: object, values: list[float]) -> None:
-    replaced = replace_tensors(structure, lambda tensor: 10 * tensor, first_only=True)
+def test_one_tensor_is_replaced_where_it_is_told_from_the_others(structure: object, values: list[float]) -> None:
+    first = first_tensor(structure)
+    replaced = replace_tensors(structure, lambda tensor: 10 * tensor if tensor is first else tensor)
     assert [float(tensor) for tensor in tensors_in(replaced)] == [10 * value for value in values[:1]] + values[1:]
 
 
