@@ -36,6 +36,7 @@ from lightning_infoplane.estimator.grams import class_gram
 from lightning_infoplane.measurement.rows import Pair
 from lightning_infoplane.network.activations import watch
 from lightning_infoplane.network.layers import select_layers
+from lightning_infoplane.network.probe import Origin
 
 
 @pytest.fixture
@@ -879,3 +880,12 @@ def test_a_search_for_chains_that_failed_is_made_again(failure: type[BaseExcepti
     assert monitor.state_dict()["chains"] is None
     monitor.measure()
     assert monitor.markov_pairs == [("0", "2")]
+
+
+def test_the_batch_of_a_probe_is_let_go_of_once_the_network_was_called(model: TinyCNN, probe: Probe) -> None:
+    """It is there for suggestions where the network cannot be called."""
+    with_batch = replace(probe, origin=Origin("image", "label", batch=(probe.inputs, probe.targets)))
+    monitor = Monitor(model, with_batch)
+    assert monitor.prepare()
+    assert [one.origin for one in monitor.probes.values()] == [Origin("image", "label", None)]
+    assert monitor.history.facts.described.startswith("X: image (")

@@ -169,10 +169,15 @@ def has_distances(tensor: Tensor) -> bool:
 
 def _input_in(inputs: Any, n: int, targets: Tensor | None, of_rows: Rows) -> Tensor | None:  # noqa: ANN401
     """The tensor of the inputs that stands for X."""
+    # A single sample of a list may have as many rows as there are samples.
+    single = {id(one) for _, many in _lists_in(inputs) if is_of_samples(many, n) for one in many}
     named = [
         (path.rpartition(".")[2], tensor)
         for path, tensor in paths_in(inputs)
-        if tensor is not targets and tensor.numel() and not is_target_name(path.rpartition(".")[2])
+        if tensor is not targets
+        and tensor.numel()
+        and not is_target_name(path.rpartition(".")[2])
+        and id(tensor) not in single
     ]
     rows = [(name, tensor) for name, tensor in named if tensor.shape[:1] == (n,) and "mask" not in name]
     real = [(name, tensor) for name, tensor in rows if has_distances(tensor)]

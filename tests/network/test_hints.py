@@ -153,3 +153,26 @@ def test_at_most_60_suggestions_are_tried() -> None:
     probe = Probe(batch, x=batch["column0"], origin=Origin(batch=batch))
     how_to_call(Plain(), probe, ValueError("no"), lambda network, one, call: bool(tried.append(one)))
     assert len(tried) == 60
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(8, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.first(x * mask[:, None]))
+
+
+def test_the_forward_of_a_network_comes_before_a_part_of_it() -> None:
+    """Both call as many layers, and the part goes around what the network does with the time."""
+    said = sentence_for(InTime(), X)
+    assert (
+        "Pass forward_fn=lambda module, inputs: module(inputs, inputs.new_zeros(len(inputs), dtype=torch.long))."
+        in said
+    )
+
+
+def test_a_mask_that_is_missing_masks_nothing() -> None:
+    """Zeros in its place would be a network that sees nothing."""
+    assert "module(inputs, inputs.new_ones(len(inputs)))." in sentence_for(Masked(), X)

@@ -1,5 +1,6 @@
 """A network with the layers that are looked at: said in a line, read as is wanted, and what of it is not told."""
 
+import weakref
 from typing import Any
 
 import pytest
@@ -127,3 +128,48 @@ def test_error_signals_of_pooled_layers_are_no_screens(pool: Any) -> None:
     observed.try_out(probe)
     backward = observed.find_chains(probe, False, ErrorSignals()).backward
     assert backward == ([("second", "first")] if pool == "each" else [])
+
+
+# ------------------------------------------------------------------------------------- readouts for layers, by name
+
+
+def test_a_readout_for_a_layer_that_is_not_there_is_an_error() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    layers = {"0": net[0], "1": net[1]}
+    with pytest.raises(
+        ValueError, match=r"readout=\{'encoder\.\*': \.\.\.\}: expected .* chosen layers, which are 0, 1\."
+    ):
+        Observed(net, layers, readout={"0": Tokens("mean"), "encoder.*": Tokens("first")})
+
+
+def test_the_maps_of_a_signal_are_no_tokens() -> None:
+    """A readout for all layers reads the tokens among them."""
+    net = nn.Sequential(nn.Conv1d(2, 3, 1), nn.Linear(5, 4))
+    observed = Observed(net, {"0": net[0], "1": net[1]}, readout=Tokens("mean"))
+    probe = Probe(torch.randn(8, 2, 5, generator=torch.Generator().manual_seed(0)))
+    observed.try_out(probe)
+    shapes: dict[str, tuple[int, ...]] = {}
+    observed.watch(probe, lambda name, value: shapes.update({name: tuple(value.shape)}))
+    assert shapes == {"0": (8, 3, 5), "1": (8, 4)}
+
+
+def test_of_a_probe_that_goes_through_whole_no_layers_outputs_are_kept() -> None:
+    """All of them at once would not fit."""
+    alive: list[bool] = []
+
+    class OneSize(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert len(x) == 8, "one size of batches only"
+            hidden = self.first(x)
+            kept = weakref.ref(hidden)
+            hidden = self.second(hidden.relu())
+            alive.append(kept() is not None)
+            return hidden
+
+    net = OneSize()
+    Observed(net, {"first": net.first, "second": net.second}).try_out(Probe(torch.eye(8, 4)))
+    assert alive == [False]
